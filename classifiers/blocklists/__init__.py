@@ -1,0 +1,1 @@
+"""Hash lists: reading them and matching them exactly."""

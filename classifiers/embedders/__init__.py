@@ -1,0 +1,1 @@
+"""Image towers: pixels in, embeddings out."""

@@ -1,0 +1,1 @@
+"""Heads: embeddings in, one score a row out."""

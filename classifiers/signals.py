@@ -1,0 +1,85 @@
+"""The protocols a signal is made of. Adding one is one small file and one registry line.
+
+- A name says everything that changes the output: model, weights digest, preprocessing, precision, recipe.
+- NaN in a column means "could not say"; nothing else does. There are no sentinel values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]  # H x W x 3, RGB
+Views = NDArray[np.uint8]  # N x S x S x 3, RGB
+Embeddings = NDArray[np.float16]  # N x D, unit length before rounding; NaN rows could not be computed
+Scores = NDArray[np.float32]  # N, NaN = could not say
+
+
+@dataclass(frozen=True, slots=True)
+class HashCode:
+    """The codes of one picture under one recipe.
+
+    codes: uint8, V x B: one row for each variant of the picture (row 0 is the picture itself).
+    quality: 0 to 100. usable: False where the codes hang on rounding or hold no features; such codes
+    are never matched.
+    """
+
+    codes: NDArray[np.uint8]
+    quality: int
+    usable: bool
+
+
+class HashKind(Protocol):
+    """A perceptual hash of a whole picture."""
+
+    @property
+    def name(self) -> str:
+        """Recipe, with everything that changes the output: `pdq:fullres`."""
+        ...
+
+    def encode(self, pixels: Pixels) -> HashCode | None:
+        """Hash one picture; None where the picture cannot be hashed at all (a side under 5 px)."""
+        ...
+
+
+class Embedder(Protocol):
+    """An image tower: square uint8 views in, fp16-rounded unit embeddings out."""
+
+    @property
+    def name(self) -> str:
+        """Model, version, weights digest, view and precision."""
+        ...
+
+    @property
+    def dims(self) -> int:
+        """Width of an embedding."""
+        ...
+
+    def view(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """Make the square view (S x S x 3) that the tower reads from a picture of any size."""
+        ...
+
+    def embed(self, views: Views) -> Embeddings:
+        """Embed a batch. Rows do not influence each other."""
+        ...
+
+
+class Classifier(Protocol):
+    """A head: embeddings in, one score in [0, 1] a row out."""
+
+    @property
+    def name(self) -> str:
+        """`name@version`, as policies name it."""
+        ...
+
+    @property
+    def full_name(self) -> str:
+        """The name with the digest of the weights."""
+        ...
+
+    def score(self, embeddings: Embeddings) -> Scores:
+        """Score a batch; a row with a NaN in it scores NaN."""
+        ...

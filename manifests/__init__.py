@@ -1,0 +1,1 @@
+"""What is written down: records, schemas, durable writes, sealed files, verification. Never imports torch."""

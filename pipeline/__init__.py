@@ -1,0 +1,1 @@
+"""How a run goes: ingest, decode, score, decide, settle. `examine.py` shows one shard end to end."""

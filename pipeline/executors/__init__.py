@@ -1,0 +1,1 @@
+"""Ways to run many shards. Each executor obeys the same protocol and the same contract tests."""

@@ -1,0 +1,1 @@
+"""Readers: where samples come from."""
