@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -64,6 +66,16 @@ class SampleId:
     index: int
 
 
+# webdataset's own split: folders may hold dots, the extension is all after the first dot of the base name.
+_MEMBER_NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
+
+
+def split_member_name(name: str) -> tuple[str, str]:
+    """Return the sample key and the extension (lower case) of a tar member's name."""
+    split = _MEMBER_NAME.fullmatch(name)
+    return (split[1], split[2].lower()) if split else (name, "")
+
+
 def canonical_json(value: object) -> bytes:
     """Return the one JSON encoding of `value`: sorted keys, no spaces, UTF-8, no NaN.
 
@@ -76,3 +88,11 @@ def canonical_json(value: object) -> bytes:
 def digest_json(value: object) -> str:
     """Return the SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def identities_digest(identities: Iterable[tuple[int, str]]) -> str:
+    """Return the digest of a sequence of (index, key): equal only for the same samples in the same order."""
+    digest = hashlib.sha256()
+    for index, key in identities:
+        digest.update(json.dumps([index, key]).encode() + b"\n")
+    return digest.hexdigest()

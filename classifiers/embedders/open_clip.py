@@ -1,0 +1,248 @@
+"""The image tower of a CLIP model that open_clip can read, from a pinned folder on disk.
+
+Owns the normalisation and the forward pass; `views` makes the pixels that go in. Leaves getting the folder,
+choosing batches and the number of threads to the caller.
+
+- Nothing is loaded but a folder with the pinned digest; no network, no pickle, never a random model.
+- Same views, same batch boundaries, same device class: same bits, for any number of threads.
+- Rows do not influence each other. A row that comes out as NaN or infinity is all NaN.
+- Views are only read, and may lie in memory that must not be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from classifiers.embedders.views import borrow, square_view
+from classifiers.signals import Embeddings, Pixels, Views
+from classifiers.torchvision_schemas import open_clip
+from classifiers.weights import WeightsError, check_name, check_pin
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+# torch multiplies a few rows by other kernels, whose last bits hang on the number of rows and of threads.
+# On CPUs we saw that below 8 rows (ViT-B/32, fp32, 1 to 16 threads).
+MIN_ROWS = 16
+_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DEVICES = ("cpu", "cuda")
+
+
+def resolve_device(requested: str) -> str:
+    """Return 'cpu' or 'cuda' for 'auto', 'cpu' or 'cuda'.
+
+    Raises:
+        ValueError: another word, or CUDA where there is none.
+    """
+    if requested not in ("auto", *_DEVICES):
+        raise ValueError(f"device: expected auto, cpu or cuda, found '{requested}'")
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device: cuda was asked for, but torch {torch.__version__} finds no CUDA device; "
+            "ask for cpu, or install a CUDA build of torch on a machine with a GPU"
+        )
+    if requested == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return requested
+
+
+def resolve_precision(requested: str, device: str, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return 'fp32' or 'bf16' for 'auto', 'fp32' or 'bf16' on 'cpu' or 'cuda'.
+
+    'auto' is bf16 on CUDA and on CPUs that multiply bf16 in hardware (avx512_bf16 or amx_bf16 among the
+    flags in `cpu_info`), else fp32.
+
+    Raises:
+        ValueError: another word.
+    """
+    if requested not in ("auto", *_DTYPES):
+        raise ValueError(f"precision: expected auto, fp32 or bf16, found '{requested}'")
+    if requested != "auto":
+        return requested
+    if device == "cuda":
+        return "bf16"
+    flags = cpu_info.read_text().split() if cpu_info.is_file() else []
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What a model folder says of itself: size in pixels, mean and std of the three channels in [0, 1]."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    stand_in: bool
+
+
+class OpenClipEmbedder:
+    """An `Embedder` over `open_clip_config.json` and `open_clip_model.safetensors` in one folder.
+
+    The view and whether the tower uses QuickGELU are what the folder's configuration says. On CUDA the whole
+    process is set to deterministic kernels without TF32.
+    """
+
+    def __init__(self, folder: Path, *, name: str, sha256: str, device: str, precision: str, batch: int) -> None:
+        """Check the pin and load the image tower.
+
+        Args:
+            folder: the model folder.
+            name: `name@version`, as configured; holds 'stand-in' if the folder is marked as one.
+            sha256: the pin: the folder's `digest_folder`.
+            device: 'cpu' or 'cuda'.
+            precision: 'fp32' or 'bf16'.
+            batch: rows in one forward pass at most; fewer than 16 are filled up to 16.
+
+        Raises:
+            WeightsError: missing, not the pinned folder, pickled weights, or a configuration that is not supported.
+            ValueError: unknown device or precision, or a batch under 1.
+        """
+        if device not in _DEVICES or precision not in _DTYPES or batch < 1:
+            raise ValueError(f"expected cpu or cuda, fp32 or bf16, 1 row or more: {device}, {precision}, {batch}")
+        what = f"embedder '{name}'"
+        check_pin(folder, sha256, what=what)
+        _refuse_other_weights(folder)
+        recipe = _read_config(folder / CONFIG_FILE)
+        check_name(name, stand_in=recipe.stand_in)
+        self._device = torch.device(resolve_device(device))
+        if device == "cuda":
+            _make_cuda_exact()
+        self.stand_in = recipe.stand_in
+        self._name = f"{name}#{sha256[:8]}/bicubic{recipe.size}/{precision}"
+        self._size = recipe.size
+        self._batch = batch
+        self._dtype = _DTYPES[precision]
+        self._mean = torch.tensor(recipe.mean, device=self._device).view(1, 3, 1, 1)
+        self._std = torch.tensor(recipe.std, device=self._device).view(1, 3, 1, 1)
+        self._tower = _load_tower(folder, self._device, precision)
+        # open_clip read the files a second time.
+        check_pin(folder, sha256, what=what)
+        self._dims = self._try_tower(what)
+
+    @property
+    def name(self) -> str:
+        """Model, version, weights digest, view and precision: `vit-b-32@1#1a2b3c4d/bicubic224/bf16`."""
+        return self._name
+
+    @property
+    def dims(self) -> int:
+        """Width of an embedding."""
+        return self._dims
+
+    def view(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """Return the view that the tower reads, uint8 S x S x 3, fresh memory; see `square_view`."""
+        return square_view(pixels, self._size)
+
+    def embed(self, views: Views) -> Embeddings:
+        """Embed views, uint8 N x S x S x 3, as unit rows rounded to float16, N x D. N may be 0.
+
+        More rows than a batch are taken batch by batch.
+
+        Raises:
+            ValueError: not such an array.
+        """
+        if views.dtype != np.uint8 or views.shape[1:] != (self._size, self._size, 3):
+            raise ValueError(
+                f"expected views uint8 N x {self._size} x {self._size} x 3, found {views.dtype} {views.shape}"
+            )
+        rows = np.empty((len(views), self._dims), dtype=np.float16)
+        for start in range(0, len(views), self._batch):
+            part = views[start : start + self._batch]
+            filled = np.pad(part, ((0, max(0, MIN_ROWS - len(part))), (0, 0), (0, 0), (0, 0)))
+            rows[start : start + len(part)] = self._forward(filled)[: len(part)]
+        return rows
+
+    def _forward(self, views: Views) -> Embeddings:
+        with torch.inference_mode():
+            # So turned, the pixels are channels-last, which convolutions like best.
+            pixels = borrow(np.ascontiguousarray(views)).to(self._device).permute(0, 3, 1, 2)
+            normal = pixels.float().div_(255).sub_(self._mean).div_(self._std)
+            raw = self._tower(normal.to(self._dtype)).float()
+            unit = raw / raw.norm(dim=1, keepdim=True)
+            rows: Embeddings = unit.half().cpu().numpy()
+        rows[~np.isfinite(rows).all(axis=1)] = np.nan
+        return rows
+
+    def _try_tower(self, what: str) -> int:
+        """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later."""
+        row = self._forward(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))
+        if row.ndim != 2 or len(row) != 1 or not np.isfinite(row).all():
+            found = f"shape {row.shape}, finite: {bool(np.isfinite(row).all())}"
+            raise WeightsError(f"{what}: expected one finite embedding for a grey picture, found {found}")
+        return int(row.shape[1])
+
+
+def _make_cuda_exact() -> None:
+    # cuBLAS reads this when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def _refuse_other_weights(folder: Path) -> None:
+    for item in sorted(folder.rglob("*")):
+        if item.suffix in _PICKLE_SUFFIXES:
+            raise WeightsError(
+                f"{item}: pickled weights can run code and are never read; keep {WEIGHTS_FILE} alone"
+            )
+    for needed in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / needed).is_file():
+            raise WeightsError(f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found no {needed}")
+
+
+def _load_tower(folder: Path, device: torch.device, precision: str) -> torch.nn.Module:
+    try:
+        model = open_clip.create_model(
+            f"local-dir:{folder}", precision=precision, device=device, require_pretrained=True
+        )
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: open_clip cannot build this model: {error}") from error
+    # The text tower goes with `model`.
+    tower: torch.nn.Module = model.visual
+    if getattr(tower, "output_tokens", False):
+        raise WeightsError(
+            f"{folder}: the tower gives tokens beside the embedding; only plain CLIP towers are read"
+        )
+    return tower.eval().requires_grad_(False)
+
+
+def _read_config(path: Path) -> _Folder:
+    """Read the view; what open_clip leaves out of the file means its defaults, bicubic and shortest side."""
+    try:
+        config = json.loads(path.read_bytes())
+        model, view = config["model_cfg"], config["preprocess_cfg"]
+        image_size, mean, std = model["vision_cfg"]["image_size"], view["mean"], view["std"]
+        text_from_hub = model["text_cfg"].get("hf_model_name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: expected JSON with model_cfg (vision_cfg.image_size, text_cfg) and preprocess_cfg "
+            f"(mean, std): {type(error).__name__} {error}"
+        ) from error
+    sides = image_size if isinstance(image_size, list) else [image_size, image_size]
+    if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int) or sides[0] < 1:
+        raise WeightsError(f"{path}: vision_cfg.image_size: expected a square, found {image_size}")
+    only: dict[str, list[object]] = {"interpolation": ["bicubic"], "resize_mode": ["shortest"], "mode": ["RGB"]}
+    only["size"] = [sides[0], [sides[0], sides[0]]]
+    for key, allowed in only.items():
+        if view.get(key, allowed[0]) not in allowed:
+            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected {allowed[0]}, found {view[key]}")
+    for key, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected three numbers, found {values}")
+    if text_from_hub:
+        raise WeightsError(f"{path}: text_cfg.hf_model_name: such a text tower is built from a download")
+    stand_in = config.get("stand_in", False)
+    if not isinstance(stand_in, bool):
+        raise WeightsError(f"{path}: stand_in: expected true or false, found {stand_in}")
+    return _Folder(sides[0], tuple(mean), tuple(std), stand_in)

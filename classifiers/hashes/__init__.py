@@ -1,0 +1,1 @@
+"""Digests of bytes and perceptual hashes of pixels, one small file each."""

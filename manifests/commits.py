@@ -1,0 +1,206 @@
+"""Commit records: the only completion markers, written last.
+
+Owns the JSON of an examined shard, of a settled shard and of a close. Each names the files that count and
+their digests; a file that no record names does not exist for any reader.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from manifests import durable
+from manifests.records import SCHEMA_VERSION, canonical_json
+
+RecordT = TypeVar("RecordT", bound="Record")
+
+
+class RecordError(ValueError):
+    """A record is missing, damaged or of another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file by name (relative to the folder its record belongs to), digest and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A sealed file by name and padded plaintext size. No digest: encryption is never the same twice."""
+
+    name: str
+    padded_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Why the features of a shard were written again, and for which settle."""
+
+    why: str
+    settle: int
+
+
+class Record:
+    """What all records share: a kind, a version, one canonical encoding."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    def encode(self) -> bytes:
+        """Return the record's bytes."""
+        value = asdict(self)  # type: ignore[call-overload] # every Record is a dataclass; Protocol cannot say so
+        return canonical_json({"schema": SCHEMA_VERSION, "kind": self.kind, **value}) + b"\n"
+
+    def write(self, path: Path, *, replace: bool, mode: int) -> None:
+        """Write the record durably."""
+        durable.write(path, self.encode(), replace=replace, mode=mode)
+
+    @classmethod
+    def read(cls: type[RecordT], path: Path) -> RecordT:
+        """Read a record.
+
+        Raises:
+            RecordError: the file is missing, not JSON, or not a record of this kind and version.
+        """
+        try:
+            raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecordError(f"{path}: missing") from None
+        except ValueError:
+            raise RecordError(f"{path}: not valid JSON; restore the file or do the work again") from None
+        if not isinstance(raw, dict) or (raw.pop("schema", None), raw.pop("kind", None)) != (
+            SCHEMA_VERSION,
+            cls.kind,
+        ):
+            raise RecordError(f"{path}: not a record of kind {cls.kind!r}, version {SCHEMA_VERSION}")
+        names = {item.name for item in fields(cls)}  # type: ignore[arg-type] # as above
+        if set(raw) != names:
+            raise RecordError(
+                f"{path}: keys {sorted(set(raw) ^ names)} are missing or unknown in kind {cls.kind!r}"
+            )
+        return cls._from_json(raw, str(path))
+
+    @classmethod
+    def _from_json(cls: type[RecordT], raw: dict[str, Any], source: str) -> RecordT:
+        try:
+            return cls(**{name: _NESTED[name](value) if name in _NESTED else value for name, value in raw.items()})
+        except (TypeError, ValueError, AttributeError):
+            raise RecordError(f"{source}: a value is not of the form that kind {cls.kind!r} states") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ExamineCommit(Record):
+    """One examined shard. `faults` leaves withheld samples out: only their identity is known here."""
+
+    kind: ClassVar[str] = "examined"
+    shard: str
+    plan: str
+    stamps: tuple[str, ...]
+    input_sha256: str | None
+    input_size: int
+    sidecar_sha256: str | None
+    damage: str | None
+    samples: int
+    identities: str
+    rows: int
+    faults: int
+    withheld: int
+    decided_under: str
+    generation: int
+    features: FileDigest
+    sealed: tuple[SealedFile, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SettleCommit(Record):
+    """One settled shard. `keep + remove + quarantine + withheld == samples`; `seal` is inside withheld."""
+
+    kind: ClassVar[str] = "settled"
+    shard: str
+    plan: str
+    stamps: tuple[str, ...]
+    samples: int
+    identities: str
+    keep: int
+    remove: int
+    quarantine: int
+    withheld: int
+    faults: int
+    reasons: dict[str, int]
+    examined: str
+    decisions: FileDigest
+    manifest: FileDigest | None
+    tar: FileDigest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals of a settle."""
+
+    shards: int = 0
+    samples: int = 0
+    keep: int = 0
+    remove: int = 0
+    quarantine: int = 0
+    withheld: int = 0
+    faults: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def plus(self, commit: SettleCommit) -> Counts:
+        """Return these totals with one more shard."""
+        reasons = dict(self.reasons)
+        for name, count in commit.reasons.items():
+            reasons[name] = reasons.get(name, 0) + count
+        return Counts(
+            self.shards + 1,
+            self.samples + commit.samples,
+            self.keep + commit.keep,
+            self.remove + commit.remove,
+            self.quarantine + commit.quarantine,
+            self.withheld + commit.withheld,
+            self.faults + commit.faults,
+            reasons,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Record):
+    """The end of one settle: what it rests on, what it counted, what it released or why it did not."""
+
+    kind: ClassVar[str] = "close"
+    number: int
+    plan: str
+    examine_plan: str
+    stamps: tuple[str, ...]
+    counts: Counts
+    shards: dict[str, str]
+    released: bool
+    refused: tuple[str, ...]
+    uids: FileDigest | None
+    release_summary: FileDigest | None
+
+
+def _digest_or_none(value: dict[str, Any] | None) -> FileDigest | None:
+    return None if value is None else FileDigest(**value)
+
+
+_NESTED: dict[str, Any] = {
+    "stamps": tuple,
+    "refused": tuple,
+    "features": lambda value: FileDigest(**value),
+    "decisions": lambda value: FileDigest(**value),
+    "manifest": _digest_or_none,
+    "tar": _digest_or_none,
+    "uids": _digest_or_none,
+    "release_summary": _digest_or_none,
+    "sealed": lambda items: tuple(SealedFile(**item) for item in items),
+    "rewrites": lambda items: tuple(Rewrite(**item) for item in items),
+    "counts": lambda value: Counts(**value),
+}

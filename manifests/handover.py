@@ -1,0 +1,79 @@
+"""Handing a release to those who train: iterate the kept samples, each held against the manifest.
+
+Owns reading `releases/N`. Needs numpy, pyarrow and the standard library; no torch, no lists, no key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from manifests.collection import Collection
+from manifests.commits import RecordError
+from manifests.records import split_member_name
+from manifests.schema import read
+
+
+class KeptSetError(ValueError):
+    """The files of a release do not hold what its manifest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSample:
+    """One kept sample: its KEY, content id, url, caption, and the bytes of its members by extension."""
+
+    key: str
+    sha256: bytes
+    url: str | None
+    caption: str | None
+    members: Mapping[str, bytes]
+
+
+def open_kept(collection: Path, *, number: int | None = None) -> Iterator[KeptSample]:
+    """Iterate the kept samples of a closed release, the newest by default, in shard order.
+
+    Args:
+        collection: the folder of a collection, or a copy of it with `current` and `releases/`.
+        number: which release; None is the one that `current` names.
+
+    Raises:
+        RecordError: there is no closed release.
+        KeptSetError: a tar and its manifest do not agree, or bytes are not the judged ones.
+    """
+    home = Collection(collection)
+    if number is None:
+        try:
+            number = int(home.current.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            raise RecordError(f"{home.current}: no closed release in this collection") from None
+    release = home.release(number)
+    if not (release / "shards").is_dir():
+        raise KeptSetError(f"{release}: was made without tars; read its manifest and your own copy of the shards")
+    for manifest in sorted((release / "manifest").glob("*.parquet")):
+        yield from _open_shard(manifest, release / "shards" / f"{manifest.stem}.tar")
+
+
+def _open_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
+    rows = read(manifest).to_pylist()
+    position = 0
+    with tarfile.open(tar, mode="r:", encoding="utf-8", errors="strict") as archive:
+        for key, group in groupby(archive, key=lambda info: split_member_name(info.name)[0]):
+            row = rows[position] if position < len(rows) else None
+            if row is None or row["key"] != key:
+                raise KeptSetError(f"{tar}: its sample number {position + 1} is not the one its manifest names")
+            members: dict[str, bytes] = {}
+            for info in group:
+                file = archive.extractfile(info)
+                if file is None:
+                    raise KeptSetError(f"{tar}: sample number {position + 1} holds a member that is no file")
+                members[split_member_name(info.name)[1]] = file.read()
+            if row["sha256"] not in {hashlib.sha256(data).digest() for data in members.values()}:
+                raise KeptSetError(f"{tar}: sample number {position + 1} does not hold the image that was judged")
+            yield KeptSample(f"{row['shard']}/{key}", row["sha256"], row["url"], row["caption"], members)
+            position += 1
+    if position != len(rows):
+        raise KeptSetError(f"{tar}: holds {position} samples, its manifest names {len(rows)}")

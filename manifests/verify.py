@@ -1,0 +1,253 @@
+"""Check a finished collection from its files alone: digests, counts, identities, nothing more and nothing less.
+
+Owns what "the files agree" means. Needs no torch, no list and no secret key. Reads one shard at a time.
+
+- Every problem is found and named by file; none is repaired.
+- A file that no record names is a problem too: it may hold what was withheld.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from manifests import schema
+from manifests.collection import Collection
+from manifests.commits import Close, Counts, ExamineCommit, FileDigest, RecordError, SettleCommit
+from manifests.decisions import ConservationError, prove_conservation
+from manifests.features import decode_features, faulted_samples
+from manifests.handover import KeptSetError, open_kept
+from manifests.records import Action, digest_json, identities_digest
+
+# age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
+_AGE_OVERHEAD_BYTES = 8192
+_AGE_CHUNK_BYTES = 64 << 10
+_CHUNK = 1 << 20
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked and what is wrong."""
+
+    checked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(root: Path) -> Report:
+    """Check the collection at `root`.
+
+    Raises:
+        RecordError: there is no collection there.
+    """
+    collection, report = Collection(root), Report()
+    if not collection.examine_plan.is_file():
+        raise RecordError(f"{root}: not a collection (no {collection.examine_plan.name})")
+    commits = _verify_examined(collection, report)
+    numbers = collection.closed_settles()
+    released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
+    _verify_current(collection, released, report)
+    return report
+
+
+def _verify_examined(collection: Collection, report: Report) -> dict[str, ExamineCommit]:
+    plan = digest_json(json.loads(collection.examine_plan.read_bytes()))
+    commits: dict[str, ExamineCommit] = {}
+    named, sealed = set(), set()
+    for shard in collection.committed_shards():
+        try:
+            commit = ExamineCommit.read(collection.commit(shard))
+            table = schema.read(collection.examined / commit.features.name, sha256=commit.features.sha256)
+        except (RecordError, schema.TableError) as error:
+            report.problems.append(str(error))
+            continue
+        commits[shard] = commit
+        named |= {f"{shard}.json", commit.features.name}
+        sealed |= {item.name for item in commit.sealed}
+        report.problems += _examined_problems(collection, commit, table, plan)
+    _verify_names(collection.examined, named, report)
+    _verify_names(collection.sealed, sealed, report)
+    report.checked.append(f"{len(commits)} examined shards: features, identities, faults, sealed files")
+    return commits
+
+
+def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.Table, plan: str) -> Iterator[str]:
+    path = collection.commit(commit.shard)
+    if commit.plan != plan:
+        yield f"{path}: examined under another plan than {collection.examine_plan.name}"
+    features = decode_features(table)
+    identities = list(features.identities())
+    if len(identities) != commit.samples or identities_digest(identities) != commit.identities:
+        yield f"{path}: its features do not hold exactly its {commit.samples} samples"
+    if len(faulted_samples(table)) != commit.faults:
+        yield f"{path}: says {commit.faults} faults, its features hold {len(faulted_samples(table))}"
+    withheld = features.withheld()
+    if int(withheld.sum()) != commit.withheld:
+        yield f"{path}: says {commit.withheld} withheld, its features hold {int(withheld.sum())}"
+    blank = table.filter(pa.array(withheld))
+    for name in blank.column_names:
+        if name not in ("shard", "index", "key", "withheld") and blank[name].null_count != blank.num_rows:
+            yield f"{path}: column {name} is not blank for withheld samples"
+    for item in commit.sealed:
+        file = collection.sealed / item.name
+        size = file.stat().st_size if file.is_file() else 0
+        least = item.padded_size + 16 * (item.padded_size // _AGE_CHUNK_BYTES)
+        if not least <= size <= least + _AGE_OVERHEAD_BYTES:
+            yield f"{file}: missing or not of the size its commit names"
+
+
+def _verify_settle(
+    collection: Collection, number: int, newest: int, commits: dict[str, ExamineCommit], report: Report
+) -> bool:
+    path = collection.settled(number) / "close.json"
+    try:
+        close = Close.read(path)
+    except RecordError as error:
+        report.problems.append(str(error))
+        return False
+    counts = Counts()
+    for shard, digest in close.shards.items():
+        try:
+            settled = SettleCommit.read(path.parent / "decisions" / f"{shard}.json")
+            if hashlib.sha256(settled.encode()).hexdigest() != digest:
+                report.problems.append(f"{path.parent}/decisions/{shard}.json: not the record that was closed")
+            counts = counts.plus(settled)
+            current = commits.get(shard) if number == newest else None
+            report.problems += _settled_problems(collection, number, settled, current, released=close.released)
+        except (RecordError, schema.TableError, ConservationError) as error:
+            report.problems.append(str(error))
+    if counts != close.counts:
+        report.problems.append(f"{path}: its totals are not the sums of its shards")
+    named = {f"{shard}.{suffix}" for shard in close.shards for suffix in ("json", "parquet")}
+    _verify_names(path.parent / "decisions", named, report)
+    _verify_names(path.parent, {"close.json", "plan.json", "summary.json", "decisions"}, report)
+    report.checked.append(f"settle {number:04d}: {counts.samples} samples, each decided exactly once")
+    if close.released:
+        _verify_release(collection, close, report)
+    elif collection.release(number).exists():
+        report.problems.append(f"{collection.release(number)}: exists though settle {number:04d} released nothing")
+    return close.released
+
+
+def _settled_problems(
+    collection: Collection, number: int, settled: SettleCommit, commit: ExamineCommit | None, *, released: bool
+) -> Iterator[str]:
+    path = collection.settled(number) / "decisions" / settled.decisions.name
+    table = schema.read(path, sha256=settled.decisions.sha256)
+    tally = prove_conservation(table, shard=settled.shard, samples=settled.samples, identities=settled.identities)
+    found = (tally.keep, tally.remove, tally.quarantine, tally.withheld, tally.reasons)
+    if found != (settled.keep, settled.remove, settled.quarantine, settled.withheld, settled.reasons):
+        yield f"{path}: counts differ from its record"
+    if commit is not None and (
+        commit.identities != settled.identities or hashlib.sha256(commit.encode()).hexdigest() != settled.examined
+    ):
+        yield f"{path}: was decided on other features than the shard's commit names"
+    if not released:
+        return
+    if settled.manifest is None:
+        yield f"{path}: released without a manifest"
+        return
+    manifest_path = collection.release(number) / "manifest" / settled.manifest.name
+    manifest = schema.read(manifest_path, sha256=settled.manifest.sha256)
+    if not manifest.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
+        yield f"{manifest_path}: columns are not those of a manifest"
+    kept = table.filter(pa.compute.equal(table["action"], Action.KEEP.name))
+    if manifest["index"].to_pylist() != kept["index"].to_pylist() or manifest["key"] != kept["key"]:
+        yield f"{manifest_path}: does not name exactly the samples that were kept"
+    if [row[:16] for row in manifest["sha256"].to_pylist()] != manifest["uid"].to_pylist():
+        yield f"{manifest_path}: a uid is not the head of its sha256"
+    if commit is not None:
+        yield from _content_problems(collection, commit, manifest, manifest_path)
+    if settled.tar is not None:
+        yield from _file_problems(collection.release(number) / "shards", settled.tar)
+
+
+def _content_problems(
+    collection: Collection, commit: ExamineCommit, manifest: pa.Table, path: Path
+) -> Iterator[str]:
+    features = decode_features(schema.read(collection.examined / commit.features.name))
+    index, images = features.indices(), np.array([role == "image" for role in features.strings("role")], np.bool_)
+    judged = {
+        (int(i), row.tobytes()) for i, row in zip(index[images], features.digests["sha256"][images], strict=True)
+    }
+    pairs = set(zip(manifest["index"].to_pylist(), manifest["sha256"].to_pylist(), strict=True))
+    if not pairs <= judged:
+        yield f"{path}: names content that was not judged"
+
+
+def _verify_release(collection: Collection, close: Close, report: Report) -> None:
+    release = collection.release(close.number)
+    for file in (close.uids, close.release_summary):
+        if file is None:
+            report.problems.append(f"{release}: released without uids.npy or summary.json")
+        else:
+            report.problems += _file_problems(release, file)
+    report.problems += _uid_problems(release, close)
+    _verify_names(release, {"manifest", "shards", "uids.npy", "summary.json"}, report)
+    _verify_names(release / "manifest", {f"{shard}.parquet" for shard in close.shards}, report)
+    if (release / "shards").is_dir():
+        _verify_names(release / "shards", {f"{shard}.tar" for shard in close.shards}, report)
+        try:
+            found = sum(1 for _ in open_kept(collection.root, number=close.number))
+            if found != close.counts.keep:
+                report.problems.append(f"{release}/shards: holds {found} samples, {close.counts.keep} were kept")
+        except (KeptSetError, OSError) as error:
+            report.problems.append(str(error))
+    report.checked.append(f"release {close.number:04d}: {close.counts.keep} kept samples, manifests, uids, tars")
+
+
+def _uid_problems(release: Path, close: Close) -> Iterator[str]:
+    try:
+        uids = np.load(release / "uids.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        yield f"{release / 'uids.npy'}: cannot be read"
+        return
+    if len(uids) != close.counts.keep:
+        yield f"{release / 'uids.npy'}: holds {len(uids)} uids, {close.counts.keep} samples were kept"
+    previous = None
+    for start in range(0, len(uids), _CHUNK):
+        part = np.asarray(uids[start : start + _CHUNK])
+        big, small = part["f0"], part["f1"]
+        rising = (big[1:] > big[:-1]) | ((big[1:] == big[:-1]) & (small[1:] >= small[:-1]))
+        if not bool(rising.all()) or (previous is not None and tuple(part[0]) < previous):
+            yield f"{release / 'uids.npy'}: is not sorted"
+        previous = tuple(part[-1])
+    for shard in close.shards:
+        table = schema.read(release / "manifest" / f"{shard}.parquet")
+        wanted = np.frombuffer(b"".join(table["uid"].to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
+        keys = np.ascontiguousarray(wanted).view(uids.dtype).reshape(-1)
+        places = np.searchsorted(uids, keys)
+        if (len(uids) == 0 and len(keys)) or bool((uids[np.minimum(places, len(uids) - 1)] != keys).any()):
+            yield f"{release / 'uids.npy'}: lacks a kept sample of shard {shard}"
+
+
+def _verify_current(collection: Collection, released: list[int], report: Report) -> None:
+    text = collection.current.read_text(encoding="ascii").strip() if collection.current.is_file() else ""
+    wanted = f"{released[-1]:04d}" if released else ""
+    if text != wanted:
+        report.problems.append(
+            f"{collection.current}: names {text or 'nothing'}, the newest release is {wanted or 'none'}"
+        )
+    for path in (collection.root / "releases").glob("*"):
+        if not path.name.isdigit() or int(path.name) not in released:
+            report.problems.append(f"{path}: belongs to no closed release")
+
+
+def _file_problems(folder: Path, file: FileDigest) -> Iterator[str]:
+    path = folder / file.name
+    if not path.is_file() or path.stat().st_size != file.size:
+        yield f"{path}: missing or not of the size its record names"
+        return
+    with path.open("rb") as opened:
+        if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+            yield f"{path}: bytes differ from the digest in its record"
+
+
+def _verify_names(folder: Path, named: set[str], report: Report) -> None:
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    report.problems += [f"{folder / name}: named by no record" for name in sorted(found - named)]

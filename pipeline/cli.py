@@ -1,0 +1,333 @@
+"""The command `shardscrub`: parse, call, print, exit code. No logic lives here.
+
+- The only module that prints results, and it knows in, kept, not kept and faults; restricted verbs say so.
+- Nothing heavy is imported before a command needs it, so that `--help` and `verify` never load torch.
+"""
+# ruff: noqa: PLC0415 - imports inside commands keep the others light
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError, VerificationError
+
+if TYPE_CHECKING:
+    from manifests.commits import Close
+    from pipeline.executors.protocol import WorkerOptions
+    from pipeline.runs import Examined, Part
+    from pipeline.setup import Setup
+
+app = typer.Typer(
+    name="shardscrub",
+    help="Scrub image-text training sets before anyone trains on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+cases_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
+cases_app.add_typer(keys_app, name="keys")
+app.add_typer(cases_app, name="cases")
+
+# Every mistake on the command line; typer keeps the class itself private.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration (TOML).")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a collection.")]
+Workers = Annotated[int | None, typer.Option(help="Shards at a time; 0 is one a core, or one a GPU.", min=0)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write scrub.toml and policy.toml.")],
+) -> None:
+    """Write a commented configuration and the default policy to edit."""
+    from pipeline.starting import write_starter
+
+    for path in write_starter(folder):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"edit them, then: shardscrub run {folder / 'scrub.toml'} --dry-run")
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Examine every shard, then settle them all into a release."""
+    setup, options, count = _prepare(config, workers, device)
+    if dry_run:
+        from pipeline.dry_run import describe
+
+        for line in describe(setup, workers=count):
+            typer.echo(line)
+        return
+    examined = _examine(setup, options, count, _part("1/1"))
+    _settle(setup, options, count, examined)
+
+
+@app.command()
+def examine(
+    config: ConfigFile,
+    *,
+    part: Annotated[str, typer.Option(help="Share i of n of the shards, written i/n, for array jobs.")] = "1/1",
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Examine shards: digests, hashes, embeddings, scores. Leaves deciding a release to settle."""
+    setup, options, count = _prepare(config, workers, device)
+    _examine(setup, options, count, _part(part))
+
+
+@app.command()
+def settle(config: ConfigFile, *, workers: Workers = None, device: Device = "auto") -> None:
+    """Decide all examined shards from stored features and write a release."""
+    setup, options, count = _prepare(config, workers, device)
+    _settle(setup, options, count, None)
+
+
+@app.command()
+def status(
+    collection: Run,
+    *,
+    restricted: Annotated[
+        bool, typer.Option("--restricted", help="Exact counts, for the compliance team.")
+    ] = False,
+) -> None:
+    """Print how far a collection is, and what its newest settle counted."""
+    from pipeline.status import closed_collection, exact_table, newest_close, progress_of, totals
+
+    home = closed_collection(collection)
+    if not home.closed_settles():
+        for line in progress_of(home):
+            typer.echo(line)
+        return
+    close = newest_close(home)
+    _print_stamps(close)
+    for line in exact_table(close) if restricted else totals(close):
+        typer.echo(line)
+    for line in close.refused:
+        typer.echo(f"refused: {line}")
+
+
+@app.command()
+def explain(
+    collection: Run, key: Annotated[str, typer.Argument(metavar="KEY", help="The sample, written shard/key.")]
+) -> None:
+    """Say why one sample got its action: signals, thresholds, rule (restricted)."""
+    from pipeline.status import closed_collection
+    from pipeline.status import explain as explain_sample
+
+    for line in explain_sample(closed_collection(collection), key):
+        typer.echo(line)
+
+
+@app.command()
+def quarantine(collection: Run) -> None:
+    """Count the quarantined samples by reason, and say what would settle each (restricted)."""
+    from pipeline.status import closed_collection, newest_close, quarantine_table
+
+    home = closed_collection(collection)
+    for line in quarantine_table(newest_close(home), home):
+        typer.echo(line)
+
+
+@app.command()
+def retry(
+    collection: Run,
+    *,
+    reasons: Annotated[str, typer.Option(help="Fault reasons, with commas: wall_limit,decoder_crash.")],
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Examine quarantined samples again, then settle."""
+    from manifests.records import FaultKind
+    from pipeline.runs import retry as retry_all
+    from pipeline.status import closed_collection
+
+    wanted = [text.removeprefix("fault:").strip() for text in reasons.split(",")]
+    for text in wanted:
+        if text not in set(FaultKind):
+            raise ConfigError(f"--reasons: {text!r} is no fault reason; they are {', '.join(FaultKind)}")
+    note = closed_collection(collection).config_note
+    if not note.is_file():
+        raise ConfigError(f"{collection}: its journal does not say which configuration it was examined with")
+    setup, options, count = _prepare(Path(os.fsdecode(note.read_bytes())), workers, device)
+    examined = retry_all(setup, options, workers=count, reasons=wanted)
+    typer.echo(f"examined {examined.done} samples again")
+    _settle(setup, options, count, examined)
+
+
+@app.command()
+def verify(collection: Run) -> None:
+    """Check a collection from its files alone: counts, identities, digests."""
+    from manifests.commits import RecordError
+    from manifests.verify import verify as verify_files
+
+    try:
+        report = verify_files(collection)
+    except RecordError as error:
+        raise ConfigError(str(error)) from None
+    for line in report.checked:
+        typer.echo(f"checked  {line}")
+    if report.problems:
+        raise VerificationError("\n".join(report.problems))
+    typer.echo("all files agree with each other")
+
+
+@app.command("train-head")
+def train_head(
+    collection: Run,
+    *,
+    labels: Annotated[Path, typer.Option(help="CSV with the header key,label; labels 0 or 1.")],
+    name: Annotated[str, typer.Option(help="name@version of the new head.")],
+    out: Annotated[Path, typer.Option(help="The file to write (safetensors).")],
+    l2: Annotated[float, typer.Option(help="Strength of the penalty on the weights.")] = 1e-3,
+) -> None:
+    """Fit a logistic head on a collection's stored embeddings and a file of labels."""
+    from pipeline.status import closed_collection
+    from pipeline.training import train_head as train
+
+    made = train(closed_collection(collection), labels, name=name, out=out, l2=l2)
+    held = made.trained.held_out
+    typer.echo(f"trained on {made.labels} samples; {made.without_embedding} labels had no embedding")
+    typer.echo(
+        f"held out {held.count} ({held.positives} positive): at 0.5, {held.false_positives} false positives, "
+        f"{held.false_negatives} false negatives"
+    )
+    typer.echo(f'file = "{made.path}"\nsha256 = "{made.sha256}"')
+
+
+@keys_app.command("new")
+def keys_new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the secret key (mode 0600).")],
+) -> None:
+    """Make an age key for a case owner; keep the file away from the machines that scrub."""
+    from manifests import durable
+    from manifests.cases import new_identity
+
+    secret, public = new_identity()
+    if file.exists():
+        raise ConfigError(f"{file}: exists already; a key is never written over")
+    durable.make_folder(file.parent, mode=0o700)
+    durable.write(file, f"# public key: {public}\n{secret}\n".encode(), replace=False, mode=0o600)
+    typer.echo(public)
+
+
+def _prepare(config: Path, workers: int | None, device: str) -> tuple[Setup, WorkerOptions, int]:
+    try:
+        from pipeline.executors.protocol import WorkerOptions
+        from pipeline.setup import load_setup
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"this command needs {error.name}, which a plain install leaves out: pip install 'shardscrub[run]'"
+        ) from None
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
+    options = WorkerOptions(config.absolute(), device)
+    setup = load_setup(options)
+    options = WorkerOptions(config.absolute(), setup.plan.examine.device)
+    wanted = setup.config.run.workers if workers is None else workers
+    return setup, options, wanted or _default_workers(setup)
+
+
+def _default_workers(setup: Setup) -> int:
+    if setup.plan.examine.device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return max(1, min(len(os.sched_getaffinity(0)), len(setup.sources)))
+
+
+def _part(text: str) -> Part:
+    from pipeline.runs import Part
+
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second)):
+        raise ConfigError(f"--part: expected i/n with 1 <= i <= n, found {text!r}")
+    return Part(int(first), int(second))
+
+
+def _examine(setup: Setup, options: WorkerOptions, workers: int, part: Part) -> Examined:
+    from pipeline.runs import examine_all
+
+    typer.echo(f"examine plan {setup.plan.examine_digest[:12]}, decide plan {setup.plan.decide_digest[:12]}")
+    examined = examine_all(setup, options, workers=workers, part=part)
+    if examined.errors:
+        worst = max(examined.errors, key=lambda item: item.exit_code == ExitCode.FAILED)
+        text = "\n".join(item.error for item in examined.errors)
+        error = RunError(f"{text}\n{len(examined.errors)} shards were not examined; run again to go on")
+        error.exit_code = worst.exit_code
+        raise error
+    typer.echo(f"examined {examined.done} shards; {examined.skipped} were examined before")
+    return examined
+
+
+def _settle(setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None) -> None:
+    from pipeline.errors import InputError
+    from pipeline.runs import settle_all
+    from pipeline.status import totals
+
+    _require_collection(setup)
+    close, before = settle_all(setup, options, workers=workers)
+    if before:
+        typer.echo(f"nothing to do: settle {close.number:04d} stands for this input, these lists and this policy")
+    _print_stamps(close)
+    for line in totals(close):
+        typer.echo(line)
+    if not close.released:
+        raise InputError("\n".join(close.refused) + f"\nsettle {close.number:04d} released nothing")
+    typer.echo(f"release   {setup.collection.release(close.number)}")
+
+
+def _require_collection(setup: Setup) -> None:
+    if not setup.collection.examine_plan.is_file():
+        raise ConfigError(f"{setup.collection.root}: nothing is examined here yet; run `shardscrub examine` first")
+
+
+def _print_stamps(close: Close) -> None:
+    for stamp in close.stamps:
+        typer.echo(f"UNSAFE    {stamp}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment] # two unused parameters are folded into one
+    try:
+        app(standalone_mode=False, prog_name="shardscrub")
+        code = ExitCode.FINISHED
+    except ScrubError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except typer.Exit as error:
+        code = ExitCode(error.exit_code)
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined] # as above
+        code = ExitCode.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted; run again to go on from here", err=True)
+        code = ExitCode.INTERRUPTED
+    except OSError as error:
+        place = f": {error.filename}" if isinstance(error.filename, str) else ""
+        typer.echo(f"error: {error.strerror or type(error).__name__}{place}", err=True)
+        code = ExitCode.FAILED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

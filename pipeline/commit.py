@@ -1,0 +1,129 @@
+"""How a shard's features become final: decide, withhold, write, commit, in this order.
+
+Owns the crash safety of one shard. Used when a shard is examined, when some of its samples are tried again,
+and when a later settle withholds more of it.
+
+- Conservation: the identities in the written table are those of the inventory, or nothing is committed.
+- A rewrite makes a new file, then the commit that names it, then removes the old one. A crash in between leaves
+  a file that no commit names, which the next run removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+from classifiers.blocklists.lists import HashList
+
+from manifests import cases, durable, schema
+from manifests.collection import RESTRICTED_FILE_MODE, Collection
+from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
+from manifests.features import ShardFeatures, encode_features, faulted_samples, withhold
+from manifests.records import identities_digest
+from pipeline.errors import RunError
+from pipeline.plan import Plan
+from pipeline.policy import Policy
+from pipeline.sealing import sealed_records
+from pipeline.verdicts import decide_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Lists, policy and the recipients of what they withhold."""
+
+    lists: tuple[HashList, ...]
+    policy: Policy
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What is known of a shard besides its features; `identities` comes from the input, not from the table."""
+
+    shard: str
+    input_sha256: str | None
+    input_size: int
+    sidecar_sha256: str | None
+    damage: str | None
+    samples: int
+    identities: str
+
+
+def facts_of(commit: ExamineCommit) -> ShardFacts:
+    """Return the facts that a commit recorded."""
+    return ShardFacts(**{item.name: getattr(commit, item.name) for item in fields(ShardFacts)})
+
+
+def commit_shard(
+    features: ShardFeatures,
+    *,
+    facts: ShardFacts,
+    collection: Collection,
+    plan: Plan,
+    decider: Decider,
+    settle: int,
+    before: ExamineCommit | None = None,
+    why: str = "",
+) -> ExamineCommit:
+    """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
+
+    Raises:
+        RunError: the table does not hold exactly the samples of the inventory (law of conservation).
+        OSError: the disk is full; the state before holds.
+    """
+    for folder in (collection.examined, collection.sealed):
+        durable.sweep(folder, facts.shard)
+    if identities_digest(features.identities()) != facts.identities:
+        raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
+    decisions = decide_samples(features, decider.lists, decider.policy)
+    table = encode_features(features)
+    fresh = decisions.index[decisions.withheld & (decisions.actions >= 0)]
+    clear, hidden = withhold(table, fresh)
+    clear = clear.cast(schema.stamp(clear.schema, plan=plan.examine_digest, stamps=plan.stamps))
+    sealed = () if before is None else before.sealed
+    generation = 0 if before is None else before.generation + 1
+    if decider.recipients:
+        records = sealed_records(hidden, decisions, decider.lists)
+        data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
+        name = collection.sealed_name(facts.shard, settle)
+        if any(item.name == name for item in sealed):  # never write over records that only the key can read
+            name = collection.sealed_name(f"{facts.shard}~{generation}", settle)
+        durable.write(collection.sealed / name, data, replace=True, mode=RESTRICTED_FILE_MODE)
+        sealed = (*sealed, SealedFile(name, padded))
+    if before is not None and why == "withhold" and not len(fresh):
+        generation, file = before.generation, before.features
+    else:
+        file = _write_features(clear, collection.features_name(facts.shard, generation), collection)
+    commit = ExamineCommit(
+        **{item.name: getattr(facts, item.name) for item in fields(ShardFacts)},
+        plan=plan.examine_digest,
+        stamps=plan.stamps,
+        rows=clear.num_rows,
+        faults=len(faulted_samples(clear)),
+        withheld=int(np.count_nonzero(decisions.withheld)),
+        decided_under=plan.decide_digest,
+        generation=generation,
+        features=file,
+        sealed=sealed,
+        rewrites=() if before is None else (*before.rewrites, Rewrite(why, settle)),
+    )
+    commit.write(collection.commit(facts.shard), replace=before is not None, mode=RESTRICTED_FILE_MODE)
+    remove_unnamed(collection, commit)
+    return commit
+
+
+def _write_features(table: pa.Table, name: str, collection: Collection) -> FileDigest:
+    data = schema.encode(table)
+    durable.write(collection.examined / name, data, replace=True, mode=RESTRICTED_FILE_MODE)
+    return FileDigest(name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def remove_unnamed(collection: Collection, commit: ExamineCommit) -> None:
+    """Remove feature files of a shard that its commit does not name: leftovers of an interrupted rewrite."""
+    names = (collection.features_name(commit.shard, generation) for generation in range(commit.generation + 2))
+    for name in names:
+        if name != commit.features.name:
+            (collection.examined / name).unlink(missing_ok=True)
+    durable.sync_folder(collection.examined)

@@ -1,0 +1,55 @@
+"""How a run ends: exit codes and the errors behind them.
+
+    ScrubError
+    |- ConfigError        the configuration, a policy, a list or a model is not usable       exit 2
+    |- InputError         a shard is damaged, changed or missing, or faults exceed the bound  exit 4
+    |- VerificationError  the files do not agree with each other                              exit 3
+    |- RunError           the run itself failed (a worker died, the disk is full)             exit 1
+
+An error is about the run and stops it; a fault (`manifests.records.FaultKind`) is about one sample and is
+recorded. Messages name file, key or row, what was expected and found, and what to do: never a URL, a caption
+or a digest from a list.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command returns."""
+
+    FINISHED = 0
+    FAILED = 1
+    USAGE = 2
+    VERIFICATION = 3
+    INPUT = 4
+    INTERRUPTED = 130
+
+
+class ScrubError(Exception):
+    """The root of the errors that a run reports; `exit_code` is what the command returns."""
+
+    exit_code = ExitCode.FAILED
+
+
+class RunError(ScrubError):
+    """The run itself failed; run it again and it goes on where it stopped."""
+
+
+class ConfigError(ScrubError):
+    """The configuration, a policy, a list or a model is not usable."""
+
+    exit_code = ExitCode.USAGE
+
+
+class VerificationError(ScrubError):
+    """The files of a collection do not agree with each other."""
+
+    exit_code = ExitCode.VERIFICATION
+
+
+class InputError(ScrubError):
+    """A shard is damaged, changed or missing, or faults exceed the bound."""
+
+    exit_code = ExitCode.INPUT

@@ -1,0 +1,115 @@
+"""One shard from end to end: inventory, digests, pixels, signals, decisions, commit. Read this first.
+
+Owns the order of the steps. Leaves to others: `ingest/` what a sample is, `decode.py` isolation, `measure.py`
+hashes and models, `verdicts.py` list matches and the policy, `commit.py` what is written in which order.
+
+- Digests of all members are taken and joined to the lists before any decoder sees a byte, here, where a
+  decoder cannot crash us.
+- What today's lists and policy withhold never touches the clear features; it goes to the sealed file.
+- The commit is written last. A shard without one was never examined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.collection import Collection
+from manifests.commits import ExamineCommit
+from manifests.features import decode_features, replace_samples
+from manifests.records import identities_digest
+from manifests.schema import read
+from pipeline.commit import Decider, ShardFacts, commit_shard
+from pipeline.config import MembersConfig
+from pipeline.decode import Decoder
+from pipeline.errors import InputError
+from pipeline.ingest.samples import Inventory, take_inventory
+from pipeline.ingest.shards import ShardSource
+from pipeline.measure import Models, digest_members, measure
+from pipeline.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """All that examining shards needs, made once for each worker."""
+
+    collection: Collection
+    plan: Plan
+    members: MembersConfig
+    models: Models
+    decoder: Decoder
+    decider: Decider
+    on_rows: Callable[[int], None]
+
+
+def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> ExamineCommit:
+    """Examine one shard and write its features, its sealed file and, last, its commit.
+
+    A commit that is there already is that of a damaged shard whose file was replaced; it is replaced too.
+
+    Raises:
+        OSError: the shard cannot be read or the disk is full; nothing was committed.
+    """
+    inventory = take_inventory(source, examiner.members)
+    rows = digest_members(source, inventory)
+    features = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows)
+    path = examiner.collection.commit(source.name)
+    return commit_shard(
+        features,
+        facts=_facts(inventory, source),
+        collection=examiner.collection,
+        plan=examiner.plan,
+        decider=examiner.decider,
+        settle=settle,
+        before=ExamineCommit.read(path) if path.exists() else None,
+        why="restored",
+    )
+
+
+def retry_samples(
+    source: ShardSource, examiner: Examiner, *, indices: NDArray[np.int32], commit: ExamineCommit, settle: int
+) -> ExamineCommit:
+    """Examine some samples of an examined shard again; the others keep their features and their place in a batch.
+
+    Raises:
+        InputError: the shard is not the one that was examined.
+    """
+    inventory = take_inventory(source, examiner.members)
+    facts = _facts(inventory, source)
+    if facts.identities != commit.identities:
+        raise InputError(
+            f"shard {source.name}: holds other samples than when it was examined; "
+            "restore the file, or examine it into a new collection"
+        )
+    stored = decode_features(
+        read(examiner.collection.examined / commit.features.name, sha256=commit.features.sha256)
+    )
+    rows = digest_members(source, inventory)
+    only = frozenset(indices.tolist())
+    fresh = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows, only=only)
+    return commit_shard(
+        replace_samples(stored, fresh, indices),
+        facts=facts,
+        collection=examiner.collection,
+        plan=examiner.plan,
+        decider=examiner.decider,
+        settle=settle,
+        before=commit,
+        why="retry",
+    )
+
+
+def _facts(inventory: Inventory, source: ShardSource) -> ShardFacts:
+    identities = ((sample.index, sample.key) for sample in inventory.samples)
+    return ShardFacts(
+        shard=source.name,
+        input_sha256=inventory.sha256,
+        input_size=inventory.size,
+        sidecar_sha256=inventory.sidecar_sha256,
+        damage=inventory.damage,
+        samples=len(inventory.samples),
+        identities=identities_digest(identities),
+    )

@@ -1,0 +1,198 @@
+"""From the members of a shard to its samples: the inventory that everything later is held against.
+
+Owns grouping, roles, captions and the join with img2dataset's sidecar table. Decodes nothing.
+
+- `in` = sample names in the tar plus sidecar rows with status success: what a row promises and the tar lacks
+  is a sample too (fault `missing_from_shard`).
+- Members of one sample may lie anywhere in the tar. Order: first appearance in the tar, then sidecar order.
+- Images are known by their first bytes, whatever the extension says. Each is judged, unless its extension is
+  configured as left out of the release; nothing else can free an image from being judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.records import FaultKind
+from pipeline.config import MembersConfig
+from pipeline.image_formats import sniff
+from pipeline.ingest.shards import ShardSource
+from pipeline.ingest.tars import Member, index_tar, read_member
+
+Role = Literal["image", "unjudged", "copied", "text", "left_out"]
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+MAX_TEXT_BYTES = 1 << 20
+_SNIFF_BYTES = 64
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SampleMember:
+    """A member with the part it plays in its sample."""
+
+    member: Member
+    role: Role
+    fault: FaultKind | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample: its place, its key, its members by extension, what is known about it, and its own fault."""
+
+    index: int
+    key: str
+    members: tuple[SampleMember, ...]
+    fault: FaultKind | None
+    url: str | None
+    caption: str | None
+    metadata: str | None
+
+    @property
+    def examined(self) -> tuple[SampleMember, ...]:
+        """Members whose bytes are digested: images, unjudged and copied ones."""
+        return tuple(item for item in self.members if item.role in ("image", "unjudged", "copied"))
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All samples of one shard, and the state of the shard itself."""
+
+    samples: tuple[Sample, ...]
+    damage: str | None
+    sha256: str | None
+    sidecar_sha256: str | None
+    size: int
+
+
+def take_inventory(source: ShardSource, members: MembersConfig) -> Inventory:
+    """Read the index of one shard and its sidecar.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    rows, sidecar_damage = _read_sidecar(source)
+    if source.missing:
+        return _assemble({}, rows, None, damage="the shard is missing", sha256=None, source=source)
+    index = index_tar(source.path)
+    groups: dict[str, list[SampleMember]] = {}
+    with source.path.open("rb") as file:
+        for member in index.members:
+            groups.setdefault(member.key, []).append(_give_role(file, member, members))
+        damage = "; ".join(text for text in (index.damage, sidecar_damage) if text) or None
+        return _assemble(groups, rows, file, damage=damage, sha256=_digest(file), source=source)
+
+
+def _assemble(
+    groups: dict[str, list[SampleMember]],
+    rows: dict[str, dict[str, Any]],
+    file: BinaryIO | None,
+    *,
+    damage: str | None,
+    sha256: str | None,
+    source: ShardSource,
+) -> Inventory:
+    samples = []
+    for index, key in enumerate([*groups, *(key for key in rows if key not in groups)]):
+        ordered = tuple(sorted(groups.get(key, ()), key=lambda item: (item.member.extension, item.member.offset)))
+        url, caption, metadata = _describe(file, ordered, rows.get(key))
+        samples.append(Sample(index, key, ordered, _sample_fault(ordered), url, caption, metadata))
+    sidecar_sha256 = None if source.sidecar is None else hashlib.sha256(source.sidecar.read_bytes()).hexdigest()
+    size = 0 if source.missing else source.path.stat().st_size
+    return Inventory(tuple(samples), damage, sha256, sidecar_sha256, size)
+
+
+def _give_role(file: BinaryIO, member: Member, members: MembersConfig) -> SampleMember:
+    file.seek(member.offset)
+    is_image = sniff(file.read(min(member.size, _SNIFF_BYTES))) is not None
+    role: Role
+    if member.extension in members.left_out:
+        role = "left_out"
+    elif is_image or member.extension.rsplit(".", 1)[-1] in IMAGE_EXTENSIONS:
+        role = "image"
+    elif member.extension in members.copied:
+        role = "copied"
+    elif member.extension in members.text and member.size <= MAX_TEXT_BYTES:
+        role = "text"
+    else:
+        role = "unjudged"
+    return SampleMember(member, role, member.fault or (FaultKind.UNJUDGED_MEMBER if role == "unjudged" else None))
+
+
+def _sample_fault(members: tuple[SampleMember, ...]) -> FaultKind | None:
+    if not members:
+        return FaultKind.MISSING_FROM_SHARD
+    for item in members:
+        if item.member.fault is not None:
+            return item.member.fault
+    extensions = [item.member.extension for item in members]
+    if len(set(extensions)) < len(extensions):
+        return FaultKind.AMBIGUOUS
+    if any(item.role == "unjudged" for item in members):
+        return FaultKind.UNJUDGED_MEMBER
+    if not any(item.role == "image" for item in members):
+        return FaultKind.NO_IMAGE
+    return None
+
+
+def _describe(
+    file: BinaryIO | None, members: tuple[SampleMember, ...], row: Mapping[str, Any] | None
+) -> tuple[str | None, str | None, str | None]:
+    """Return url, caption and metadata: from the sidecar where there is one, else from the sample's own text."""
+    texts = {
+        item.member.extension: read_member(file, item.member).decode("utf-8", "replace")
+        for item in members
+        if file is not None and item.role == "text" and item.member.extension in ("txt", "json")
+    }
+    found: Mapping[str, Any] = row if row is not None else _parse(texts.get("json"))
+    url, caption = found.get("url"), found.get("caption", texts.get("txt"))
+    rest = {
+        name: value for name, value in found.items() if name not in ("url", "caption", "key") and value is not None
+    }
+    metadata = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str) if rest else None
+    return url if isinstance(url, str) else None, caption if isinstance(caption, str) else None, metadata
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text is not None else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_sidecar(source: ShardSource) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """Return the rows with status success by key, and what is wrong with the table, if anything."""
+    if source.sidecar is None:
+        return {}, None
+    try:
+        table = pq.read_table(source.sidecar, use_threads=False)
+    except (pa.ArrowException, OSError):
+        return {}, f"the sidecar {source.sidecar.name} is not a readable Parquet table"
+    if not {"key", "status"} <= set(table.column_names):
+        return {}, (
+            f"the sidecar {source.sidecar.name} lacks the columns key and status of img2dataset; "
+            'move it, or set sidecar = "none" in its [[input]]'
+        )
+    rows: dict[str, dict[str, Any]] = {}
+    damage = None
+    for row in table.to_pylist():
+        if row["status"] == "success":
+            if str(row["key"]) in rows:
+                damage = f"the sidecar {source.sidecar.name} promises one key twice"
+            rows[str(row["key"])] = row
+    return rows, damage
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""What a shard's bytes and pixels give: digests first, then hashes, embeddings and scores in fixed batches.
+
+Owns the pass over the bytes and the pass over the pixels. Decides nothing.
+
+- Batches have fixed boundaries: row i is in batch i // size, whatever became of its neighbours. A faulted row
+  keeps its place as a blank view whose results are dropped, so its neighbours' bits never depend on it.
+- Trying some samples again puts them at the same place of the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from classifiers.hashes.digests import take_digests
+from numpy.typing import NDArray
+
+from classifiers.signals import Classifier, Embedder, HashKind
+from manifests.features import HashColumn, ShardFeatures
+from manifests.records import FaultKind
+from pipeline.decode import Decoder
+from pipeline.ingest.samples import Inventory, Sample, SampleMember
+from pipeline.ingest.shards import ShardSource
+from pipeline.ingest.tars import read_member
+
+VIEW = "oriented"
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The hashes, the embedder and the heads of a plan; without an embedder there are no heads."""
+
+    hashes: tuple[HashKind, ...]
+    embedder: Embedder | None
+    heads: tuple[Classifier, ...]
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a shard before any pixel: one for each examined member, or one for a sample without any.
+
+    digests: uint8 [R, width] by algorithm. digested: bool [R].
+    """
+
+    shard: str
+    rows: tuple[tuple[Sample, SampleMember | None], ...]
+    digests: dict[str, NDArray[np.uint8]]
+    digested: NDArray[np.bool_]
+
+
+def digest_members(source: ShardSource, inventory: Inventory) -> Rows:
+    """Take MD5, SHA-1 and SHA-256 of every examined member, as it lies in the shard."""
+    rows: list[tuple[Sample, SampleMember | None]] = []
+    for sample in inventory.samples:
+        rows += [(sample, item) for item in sample.examined] or [(sample, None)]
+    count = len(rows)
+    digests = {
+        name: np.zeros((count, width), np.uint8) for name, width in (("md5", 16), ("sha1", 20), ("sha256", 32))
+    }
+    digested = np.zeros(count, np.bool_)
+    if not source.missing:
+        with source.path.open("rb") as file:
+            for row, (_, item) in enumerate(rows):
+                if item is not None:
+                    taken = take_digests(read_member(file, item.member))
+                    for name, values in digests.items():
+                        values[row] = np.frombuffer(getattr(taken, name), np.uint8)
+                    digested[row] = True
+    return Rows(source.name, tuple(rows), digests, digested)
+
+
+def measure(
+    source: ShardSource,
+    rows: Rows,
+    models: Models,
+    decoder: Decoder,
+    *,
+    on_rows: Callable[[int], None],
+    only: frozenset[int] | None = None,
+) -> ShardFeatures:
+    """Decode, hash, embed and score the rows of a shard; `only` limits it to some sample indices."""
+    count = len(rows.rows)
+    dims = 0 if models.embedder is None else models.embedder.dims
+    sheet = _Sheet(count, dims, models)
+    for start in range(0, count, models.batch):
+        stop = min(start + models.batch, count)
+        wanted = [
+            row
+            for row in range(start, stop)
+            if _is_decodable(*rows.rows[row]) and (only is None or rows.rows[row][0].index in only)
+        ]
+        if wanted:
+            _measure_batch(source, rows, models, decoder, sheet, (start, stop), wanted)
+        on_rows(stop - start)
+    return sheet.features(rows)
+
+
+class _Sheet:
+    """The growing columns of one shard."""
+
+    def __init__(self, count: int, dims: int, models: Models) -> None:
+        self.fault: list[FaultKind | None] = [None] * count
+        self.format: list[str | None] = [None] * count
+        self.width: list[int | None] = [None] * count
+        self.height: list[int | None] = [None] * count
+        self.hashes = {f"{kind.name}.{VIEW}": HashColumn.empty(count) for kind in models.hashes}
+        self.embedding = np.full((count, dims), np.nan, np.float16)
+        self.scores = {head.name: np.full(count, np.nan, np.float32) for head in models.heads}
+
+    def features(self, rows: Rows) -> ShardFeatures:
+        samples = [sample for sample, _ in rows.rows]
+        items = [item for _, item in rows.rows]
+        first = [row == 0 or samples[row - 1] is not sample for row, sample in enumerate(samples)]
+        faults = [fault or (item.fault if item else None) for fault, item in zip(self.fault, items, strict=True)]
+        count = len(samples)
+        table = pa.table(
+            {
+                "shard": pa.array([rows.shard] * count, pa.string()),
+                "index": pa.array([sample.index for sample in samples], pa.int32()),
+                "key": pa.array([sample.key for sample in samples], pa.string()),
+                "withheld": pa.array([False] * count, pa.bool_()),
+                "role": pa.array([item.role if item else "none" for item in items], pa.string()),
+                "member": pa.array([item.member.extension if item else None for item in items], pa.string()),
+                "offset": pa.array([item.member.offset if item else None for item in items], pa.int64()),
+                "size": pa.array([item.member.size if item else None for item in items], pa.int64()),
+                **{
+                    name: pa.array(
+                        [
+                            getattr(s, name) if is_first else None
+                            for s, is_first in zip(samples, first, strict=True)
+                        ],
+                        pa.string(),
+                    )
+                    for name in ("url", "caption", "metadata")
+                },
+                "sample_fault": pa.array([sample.fault for sample in samples], pa.string()),
+                "fault": pa.array(faults, pa.string()),
+                "format": pa.array(self.format, pa.string()),
+                "width": pa.array(self.width, pa.int32()),
+                "height": pa.array(self.height, pa.int32()),
+            }
+        )
+        embedded = np.zeros(count, np.bool_)
+        if self.embedding.shape[1]:
+            embedded = np.asarray(~np.isnan(self.embedding).any(axis=1), np.bool_)
+        return ShardFeatures(table, rows.digests, rows.digested, self.hashes, self.embedding, embedded, self.scores)
+
+
+def _measure_batch(
+    source: ShardSource,
+    rows: Rows,
+    models: Models,
+    decoder: Decoder,
+    sheet: _Sheet,
+    bounds: tuple[int, int],
+    wanted: Sequence[int],
+) -> None:
+    start, stop = bounds
+    views: NDArray[np.uint8] | None = None
+    seen: list[int] = []
+    for row, picture in zip(wanted, decoder.decode(_read(source, rows, wanted)), strict=True):
+        if isinstance(picture, FaultKind):
+            sheet.fault[row] = picture
+            continue
+        sheet.format[row], sheet.width[row], sheet.height[row] = picture.format, picture.width, picture.height
+        for kind in models.hashes:
+            code = kind.encode(picture.pixels)
+            if code is not None:
+                column = sheet.hashes[f"{kind.name}.{VIEW}"]
+                column.codes[row], column.quality[row] = code.codes, code.quality
+                column.usable[row], column.hashable[row] = code.usable, True
+        if models.embedder is not None:
+            view = models.embedder.view(picture.pixels)
+            if views is None:
+                views = np.zeros((stop - start, *view.shape), np.uint8)
+            views[row - start] = view
+            seen.append(row)
+    if models.embedder is None or views is None:
+        return
+    embedding = models.embedder.embed(views)
+    scores = {head.name: head.score(embedding) for head in models.heads}
+    for row in seen:
+        finite = bool(np.isfinite(embedding[row - start]).all())
+        if not finite or any(not np.isfinite(values[row - start]) for values in scores.values()):
+            sheet.fault[row] = FaultKind.NO_SCORE
+        if finite:
+            sheet.embedding[row] = embedding[row - start]
+            for name, values in scores.items():
+                sheet.scores[name][row] = values[row - start] if np.isfinite(values[row - start]) else np.nan
+
+
+def _read(source: ShardSource, rows: Rows, wanted: Sequence[int]) -> Iterator[bytes]:
+    with source.path.open("rb") as file:
+        for row in wanted:
+            item = rows.rows[row][1]
+            assert item is not None
+            yield read_member(file, item.member)
+
+
+def _is_decodable(sample: Sample, item: SampleMember | None) -> bool:
+    return item is not None and item.role == "image" and item.fault is None

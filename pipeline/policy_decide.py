@@ -1,0 +1,197 @@
+"""Decisions: what a checked policy says of samples, column by column.
+
+Owns the shape of a policy and how it decides. Leaves reading and proving one to `pipeline.policy`.
+
+- The first TRUE rule acts. With none, an UNKNOWN rule or a required signal that is NaN means QUARANTINE, and
+  only what is left is kept.
+- A TRUE rule below an UNKNOWN one acts, and the decision records the rules above it that stayed open.
+- A comparison with an alias is the Kleene `or` over its parts: TRUE once a known part reaches the bar, UNKNOWN
+  if none does and a part is missing. A required alias has spoken only when all its parts have.
+- Promises are looked at without margins: what they forbid does not depend on how a rule treats a near miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.records import Action, digest_json
+from pipeline.policy_language import (
+    Comparison,
+    Expression,
+    Op,
+    PolicyError,
+    Truth,
+    Truths,
+    Values,
+    compare,
+    comparisons,
+    evaluate,
+    explain_expression,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The maximum of several signals. A known part within `margin` of a bar is UNKNOWN (0: never)."""
+
+    name: str
+    parts: tuple[str, ...]
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When `when` is TRUE and no earlier rule is, the sample gets `action`, which is never KEEP."""
+
+    id: str
+    when: Expression
+    text: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy that has been checked: monotone, and every promise proved.
+
+    full_names holds each known signal that the policy reads (aliases resolved, sorted) with its full names.
+    """
+
+    name: str
+    required: tuple[str, ...]
+    aliases: tuple[Alias, ...]
+    rules: tuple[Rule, ...]
+    sensitive: tuple[str, ...]
+    never_kept: tuple[Expression, ...]
+    text: str
+    full_names: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the known signals that the policy reads: the columns that `decide` needs."""
+        return tuple(name for name, _ in self.full_names)
+
+    @property
+    def can_withhold(self) -> bool:
+        """Whether a sample can be withheld under this policy."""
+        return bool(self.sensitive) or any(rule.action == Action.SEAL for rule in self.rules)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what the policy means and the full names it is bound to, whatever its layout."""
+        return digest_json(
+            {
+                "language": 1,
+                "name": self.name,
+                "required": sorted(self.required),
+                "aliases": {alias.name: [sorted(alias.parts), alias.margin] for alias in self.aliases},
+                "rules": [[rule.id, explain_expression(rule.when), rule.action.name] for rule in self.rules],
+                "sensitive": sorted(self.sensitive),
+                "never_kept": sorted(explain_expression(promise) for promise in self.never_kept),
+                "bound": {name: sorted(full_names) for name, full_names in self.full_names},
+            }
+        )
+
+    def alias_of(self, name: str) -> Alias:
+        """Return the alias of this name; a known signal is the maximum of itself alone, without a margin."""
+        return next((alias for alias in self.aliases if alias.name == name), Alias(name, (name,), 0.0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """Decisions of N samples under a policy of R rules.
+
+    action: int8[N], `Action` values. rule: int16[N], index of the rule that acted, -1 where none did.
+    open_rules: bool[N, R], the UNKNOWN rules above the one that acted, or all where none did.
+    missing: bool[N], a required signal did not speak. sensitive: bool[N], some [sensitive] rule is TRUE, even
+    where another one acted. breaks_promise: bool[N], kept although a promise is not FALSE; never true of a
+    policy that loaded, and there so that the output can be checked.
+    """
+
+    action: NDArray[np.int8]
+    rule: NDArray[np.int16]
+    open_rules: NDArray[np.bool_]
+    missing: NDArray[np.bool_]
+    sensitive: NDArray[np.bool_]
+    breaks_promise: NDArray[np.bool_]
+
+
+def decide(policy: Policy, columns: Mapping[str, Values]) -> Decided:
+    """Decide N samples.
+
+    Args:
+        policy: what to decide by.
+        columns: one float32[N] for each of `policy.signals`, NaN where the signal could not say; others are
+            not read.
+
+    Raises:
+        PolicyError: a column is missing, not float32, or of another length.
+    """
+    _check_columns(policy, columns)
+    truths = np.stack([_truths(policy, rule.when, columns) for rule in policy.rules], axis=1)
+    fired = truths == Truth.TRUE
+    acted = fired.any(axis=1)
+    first = np.where(acted, fired.argmax(axis=1), len(policy.rules))
+    open_rules = (truths == Truth.UNKNOWN) & (np.arange(len(policy.rules)) < first[:, None])
+    missing = np.zeros(len(first), bool)
+    for part in chain.from_iterable(policy.alias_of(name).parts for name in policy.required):
+        missing |= np.isnan(columns[part])
+    action = np.array([*(rule.action for rule in policy.rules), Action.KEEP], np.int8)[first]
+    action[~acted & (open_rules.any(axis=1) | missing)] = Action.QUARANTINE
+    promised = np.zeros(len(first), bool)
+    for promise in policy.never_kept:
+        promised |= _truths(policy, promise, columns, with_margins=False) != Truth.FALSE
+    return Decided(
+        action=action,
+        rule=np.where(acted, first, -1).astype(np.int16),
+        open_rules=open_rules,
+        missing=missing,
+        sensitive=fired[:, [rule.id in policy.sensitive for rule in policy.rules]].any(axis=1),
+        breaks_promise=(action == Action.KEEP) & promised,
+    )
+
+
+def thresholds(policy: Policy) -> tuple[tuple[str, Op, float], ...]:
+    """Return each (signal or alias, op, bar) of the rules once, in the order in which they first stand."""
+    found = chain.from_iterable(comparisons(rule.when) for rule in policy.rules)
+    return tuple((one.signal, one.op, one.bar) for one in dict.fromkeys(found))
+
+
+def _truths(
+    policy: Policy, expression: Expression, columns: Mapping[str, Values], *, with_margins: bool = True
+) -> Truths:
+    """Evaluate one expression on checked columns: int8[N] of `Truth` values."""
+
+    def truths_of(comparison: Comparison) -> Truths:
+        alias = policy.alias_of(comparison.signal)
+        margin = alias.margin if with_margins else 0.0
+        return reduce(np.maximum, (compare(columns[part], comparison, margin) for part in alias.parts))
+
+    return evaluate(expression, truths_of)
+
+
+def _check_columns(policy: Policy, columns: Mapping[str, Values]) -> None:
+    """Refuse columns that would be broadcast or rounded in silence."""
+    lengths = set()
+    for name in policy.signals:
+        if name not in columns:
+            raise PolicyError(
+                f"policy {policy.name!r} reads the signal {name!r}, but no column of it was given; give one, "
+                f"with NaN where the signal could not say"
+            )
+        column = columns[name]
+        if column.dtype != np.float32 or column.ndim != 1:
+            raise PolicyError(
+                f"policy {policy.name!r}, signal {name!r}: expected one float32 a sample, found "
+                f"{column.ndim} dimensions of {column.dtype}"
+            )
+        lengths.add(len(column))
+    if len(lengths) > 1:
+        raise PolicyError(
+            f"policy {policy.name!r}: expected columns of one length, found lengths {sorted(lengths)}"
+        )

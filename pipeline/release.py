@@ -1,0 +1,134 @@
+"""The end of a settle: uids, summaries, close, `current`, in this order.
+
+Owns run-wide outputs. Needs every shard's settle commit and streams over them, so memory does not grow with the
+collection (the sort of `uids.npy` works in the file itself).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.lib.format as npy
+import pyarrow.parquet as pq
+
+from manifests import durable
+from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
+from manifests.commits import Close, Counts, FileDigest, SettleCommit
+from manifests.records import canonical_json
+from pipeline.plan import Plan
+
+UID_DTYPE = np.dtype([("f0", "<u8"), ("f1", "<u8")])  # DataComp's subset format: two halves, big half first
+_CHUNK = 1 << 20
+
+
+def count_settled(collection: Collection, number: int, shards: Sequence[str]) -> tuple[Counts, dict[str, str]]:
+    """Return the totals of a settle and the digest of every shard's settle commit."""
+    counts, digests = Counts(), {}
+    folder = collection.settled(number) / "decisions"
+    for shard in shards:
+        commit = SettleCommit.read(folder / f"{shard}.json")
+        counts = counts.plus(commit)
+        digests[shard] = hashlib.sha256(commit.encode()).hexdigest()
+    return counts, digests
+
+
+def close_settle(
+    collection: Collection, plan: Plan, number: int, shards: Sequence[str], *, refused: Sequence[str]
+) -> Close:
+    """Write everything that is about the whole settle and close it."""
+    counts, digests = count_settled(collection, number, shards)
+    settled = collection.settled(number)
+    durable.make_folder(settled, mode=RESTRICTED_FOLDER_MODE)
+    for folder in (settled, collection.root, collection.release(number)):
+        durable.sweep(folder)
+    _write_json(settled / "plan.json", plan.record(), mode=RESTRICTED_FILE_MODE)
+    _write_json(settled / "summary.json", {"number": number, **asdict(counts)}, mode=RESTRICTED_FILE_MODE)
+    uids = summary = None
+    if not refused:
+        release = collection.release(number)
+        durable.make_folder(release)
+        uids = write_uids(release, [release / "manifest" / f"{shard}.parquet" for shard in shards], counts.keep)
+        summary = _write_json(release / "summary.json", release_summary(number, counts, plan), mode=0o644)
+    close = Close(
+        number=number,
+        plan=plan.decide_digest,
+        examine_plan=plan.examine_digest,
+        stamps=plan.stamps,
+        counts=counts,
+        shards=digests,
+        released=not refused,
+        refused=tuple(refused),
+        uids=uids,
+        release_summary=summary,
+    )
+    close.write(settled / "close.json", replace=False, mode=RESTRICTED_FILE_MODE)
+    if close.released:
+        durable.write(collection.current, f"{number:04d}\n".encode(), replace=True)
+    return close
+
+
+def release_summary(number: int, counts: Counts, plan: Plan) -> dict[str, object]:
+    """Return what a release says about itself: in, kept, not kept, faults, and no reason."""
+    return {
+        "number": number,
+        "shards": counts.shards,
+        "in": counts.samples,
+        "kept": counts.keep,
+        "not_kept": counts.samples - counts.keep,
+        "faults": counts.faults,
+        "uid": "first 16 bytes of the sha256 of the first image's bytes",
+        "examine_plan": plan.examine_digest,
+        "decide_plan": plan.decide_digest,
+        "stamps": list(plan.stamps),
+        "note": "Says what was done, not that the data are clean, safe or compliant: classifiers miss, lists are "
+        "incomplete.",
+    }
+
+
+def write_uids(release: Path, manifests: Sequence[Path], count: int) -> FileDigest:
+    """Write `uids.npy`: the sorted uids of all kept samples, dtype u8,u8."""
+    path = release / "uids.npy"
+    with durable.create(path, replace=True) as file:
+        npy.write_array_header_1_0(file, {"descr": UID_DTYPE.descr, "fortran_order": False, "shape": (count,)})
+        start = file.tell()
+        for uids in _uids(manifests):
+            file.write(uids)
+        file.flush()
+        if count:
+            _sort_in_place(file, start, count)
+        file.seek(0)
+        digest, size = hashlib.sha256(), 0
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileDigest(path.name, digest.hexdigest(), size)
+
+
+def _uids(manifests: Sequence[Path]) -> Iterator[bytes]:
+    for path in manifests:
+        column = pq.read_table(path, columns=["uid"], use_threads=False)["uid"]
+        yield b"".join(column.to_pylist())
+
+
+def _sort_in_place(file: BinaryIO, start: int, count: int) -> None:
+    uids = np.memmap(file, "S16", "r+", start, (count,))
+    uids.sort()
+    halves = uids.view(">u8")
+    for first in range(0, len(halves), _CHUNK):
+        part = halves[first : first + _CHUNK]
+        part[:] = part.byteswap()
+    uids.flush()
+
+
+def _write_json(path: Path, value: object, *, mode: int) -> FileDigest:
+    data = (
+        json.dumps(json.loads(canonical_json(value)), indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+    )
+    durable.write(path, data, replace=True, mode=mode)
+    return FileDigest(path.name, hashlib.sha256(data).hexdigest(), len(data))

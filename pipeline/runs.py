@@ -1,0 +1,250 @@
+"""A whole run: which shards are still to do, examine them, settle them, say how it ended.
+
+Owns resuming, the bounds that refuse a release, and locks. Leaves one shard to `examine.py` and `settle.py`.
+
+- Doing finished work again does nothing and says so.
+- A shard is done when its commit is there and its input is the one that was committed. Size and mtime, kept in
+  the journal, save reading every input again; where they differ the digest decides.
+- `examine` takes the collection's lock shared, `settle` takes it alone; the kernel frees it when we die.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifests import durable
+from manifests.collection import RESTRICTED_FILE_MODE, Collection
+from manifests.commits import Close, ExamineCommit
+from manifests.records import canonical_json
+from pipeline.config import Config
+from pipeline.errors import ExitCode, InputError, RunError
+from pipeline.executors.inline import InlineExecutor
+from pipeline.executors.processes import ProcessesExecutor
+from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
+from pipeline.ingest.shards import ShardSource
+from pipeline.progress import show_progress
+from pipeline.release import close_settle
+from pipeline.settle import fault_share_problems, read_commit
+from pipeline.setup import Setup, begin
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Share i of n of the shards (from 1), for array jobs: every n-th shard of the sorted names."""
+
+    index: int = 1
+    count: int = 1
+
+    def of(self, sources: Sequence[ShardSource]) -> tuple[ShardSource, ...]:
+        """Return the shards of this part."""
+        return tuple(sources[self.index - 1 :: self.count])
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """How an examine ended: shards done now and before, and the errors of those that could not be."""
+
+    done: int
+    skipped: int
+    errors: tuple[Outcome, ...]
+
+
+@contextmanager
+def lock(collection: Collection, *, alone: bool) -> Iterator[None]:
+    """Hold the collection's lock.
+
+    Raises:
+        RunError: another process holds it in a way that excludes us.
+    """
+    with (collection.journal / "lock").open("ab") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{collection.root}: another shardscrub is at work in this collection; wait for it to end"
+            ) from None
+        yield
+
+
+def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Part) -> Examined:
+    """Examine every shard of `part` that is not examined yet.
+
+    Raises:
+        InputError: an examined shard's input has changed.
+        RunError: a settle is under way in the collection.
+    """
+    begin(setup)
+    with lock(setup.collection, alone=False):
+        sources = part.of(setup.sources)
+        waiting = [source for source in sources if not _is_done(setup, source)]
+        settle = setup.collection.next_settle()
+        tasks = [Task("examine", source.name, settle) for source in waiting]
+        outcomes = _run(setup, options, tasks, workers=workers, what="examine")
+        for source in waiting:
+            if source.name not in {item.shard for item in outcomes if item.error}:
+                _remember_input(setup.collection, source)
+    errors = tuple(item for item in outcomes if item.error)
+    return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
+
+
+def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequence[str]) -> Examined:
+    """Examine the quarantined samples with one of these fault reasons again, in every shard that has some."""
+    with lock(setup.collection, alone=False):
+        settle = setup.collection.next_settle()
+        named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
+        tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]
+        outcomes = _run(setup, options, tasks, workers=workers, what="retry")
+    errors = tuple(item for item in outcomes if item.error)
+    return Examined(sum(item.samples for item in outcomes), len(tasks), errors)
+
+
+def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[Close, bool]:
+    """Settle every examined shard; returns the close and whether it was there already.
+
+    Raises:
+        InputError: a shard of the input is not examined yet.
+        RunError: a shard could not be settled; nothing was released.
+    """
+    collection = setup.collection
+    collection.make()
+    with lock(collection, alone=True):
+        shards = collection.committed_shards()
+        unexamined = sorted({source.name for source in setup.sources} - set(shards))
+        if unexamined:
+            raise InputError(
+                f"{len(unexamined)} of {len(setup.sources)} shards are not examined yet (the first is "
+                f"{unexamined[0]}); run `shardscrub examine` for them, then settle"
+            )
+        commits = [read_commit(collection, shard, setup.plan) for shard in shards]
+        closed = _closed_already(collection, setup, commits)
+        if closed is not None:
+            return closed, True
+        number = collection.next_settle()
+        refused = _refusals(setup.config, commits)
+        tasks = [Task("settle", shard, number, release=not refused) for shard in shards]
+        outcomes = _run(setup, options, tasks, workers=workers, what="settle")
+        errors = [item for item in outcomes if item.error]
+        if errors:
+            kind = InputError if all(item.exit_code == ExitCode.INPUT for item in errors) else RunError
+            raise kind("\n".join(item.error for item in errors) + "\nnothing was released")
+        return close_settle(collection, setup.plan, number, shards, refused=refused), False
+
+
+def _run(
+    setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *, workers: int, what: str
+) -> tuple[Outcome, ...]:
+    if not tasks:
+        return ()
+    executor: Executor
+    if workers == 1:
+        executor = InlineExecutor(options)
+    else:
+        executor = ProcessesExecutor(options, workers=workers, journal=setup.collection.journal)
+    began, outcomes = time.time(), []
+    with show_progress(what, len(tasks), sys.stderr) as progress:
+        for outcome in executor.run(tasks, progress.rows):
+            outcomes.append(outcome)
+            progress.shard()
+    _write_journal(setup.collection, what, began, outcomes)
+    return tuple(outcomes)
+
+
+def _write_journal(collection: Collection, what: str, began: float, outcomes: Sequence[Outcome]) -> None:
+    began_text = datetime.fromtimestamp(began, UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    entry = {
+        "what": what,
+        "began": began_text,
+        "seconds": round(time.time() - began, 3),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "shards": len(outcomes),
+        "samples": sum(item.samples for item in outcomes),
+        "errors": [asdict(item) for item in outcomes if item.error],
+    }
+    path = collection.journal / f"{began_text}-{what}-{os.getpid()}.json"
+    durable.write(path, canonical_json(entry) + b"\n", replace=True, mode=RESTRICTED_FILE_MODE)
+
+
+def _refusals(config: Config, commits: Sequence[ExamineCommit]) -> list[str]:
+    bounds = config.release
+    damaged = [
+        f"shard {commit.shard}: {commit.damage}; restore it and run again, or name it in [release] accept_damaged"
+        for commit in commits
+        if commit.damage and commit.shard not in bounds.accept_damaged
+    ]
+    if not any(commit.samples for commit in commits):
+        damaged.append("the input holds no sample")
+    return damaged + fault_share_problems(
+        commits, shard_bound=bounds.max_fault_share_shard, run_bound=bounds.max_fault_share_run
+    )
+
+
+def _closed_already(collection: Collection, setup: Setup, commits: Sequence[ExamineCommit]) -> Close | None:
+    """Return the newest close if it rests on this plan and on exactly these commits."""
+    numbers = collection.closed_settles()
+    if not numbers:
+        return None
+    close = Close.read(collection.settled(numbers[-1]) / "close.json")
+    if close.plan != setup.plan.decide_digest or set(close.shards) != {commit.shard for commit in commits}:
+        return None
+    folder = collection.settled(numbers[-1]) / "decisions"
+    for commit in commits:
+        data = (folder / f"{commit.shard}.json").read_bytes()
+        if json.loads(data).get("examined") != hashlib.sha256(commit.encode()).hexdigest():
+            return None
+    return close
+
+
+def _is_done(setup: Setup, source: ShardSource) -> bool:
+    collection = setup.collection
+    if not collection.commit(source.name).exists():
+        return False
+    commit = read_commit(collection, source.name, setup.plan)
+    if _input_note(collection, source).exists() and _input_note(collection, source).read_bytes() == _state(source):
+        return True
+    if (
+        _digest_or_none(source.path) == commit.input_sha256
+        and _digest_or_none(source.sidecar) == commit.sidecar_sha256
+    ):
+        _remember_input(collection, source)
+        return True
+    if commit.damage is None:  # a damaged shard that was replaced is examined again
+        raise InputError(
+            f"shard {source.name}: {source.path} or its sidecar is not what was examined; restore it, or give the "
+            "new content a new name"
+        )
+    return False
+
+
+def _input_note(collection: Collection, source: ShardSource) -> Path:
+    return collection.journal / f"input-{source.name}.json"
+
+
+def _remember_input(collection: Collection, source: ShardSource) -> None:
+    durable.write(_input_note(collection, source), _state(source), replace=True, mode=RESTRICTED_FILE_MODE)
+
+
+def _state(source: ShardSource) -> bytes:
+    state = {}
+    for name, path in (("tar", source.path), ("sidecar", source.sidecar)):
+        stat = path.stat() if path is not None and path.is_file() else None
+        state[name] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+    return canonical_json(state)
+
+
+def _digest_or_none(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

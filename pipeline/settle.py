@@ -1,0 +1,249 @@
+"""All shards of a collection to one release, from stored features only.
+
+Owns the order at the end: per shard decisions, conservation, manifest, filtered tar, commit; then totals, uids,
+summaries, close, `current`. Needs no model and touches no pixel.
+
+- Nothing appears under `releases/` unless the bounds on faults and damage hold; a refused settle still has one
+  decision for every sample.
+- Each step is found done or done again; a crash between any two goes on there.
+- A sample that today's lists or policy withhold leaves the clear features first (see `commit.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from manifests import durable, schema
+from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
+from manifests.commits import ExamineCommit, FileDigest, RecordError, SettleCommit
+from manifests.decisions import prove_conservation
+from manifests.features import ShardFeatures, decode_features, faulted_samples
+from manifests.kept_shards import KeptMember, SourceChangedError, write_kept_shard
+from manifests.records import Action
+from pipeline.commit import Decider, commit_shard, facts_of, remove_unnamed
+from pipeline.config import MembersConfig
+from pipeline.errors import ConfigError, InputError
+from pipeline.ingest.samples import Sample, take_inventory
+from pipeline.ingest.shards import ShardSource
+from pipeline.plan import Plan
+from pipeline.verdicts import SampleDecisions, blank_withheld, decide_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """All that settling shards needs; `release` is False when the bounds refuse one."""
+
+    collection: Collection
+    plan: Plan
+    members: MembersConfig
+    decider: Decider
+    number: int
+    release: bool
+    with_tars: bool
+
+
+def read_commit(collection: Collection, shard: str, plan: Plan) -> ExamineCommit:
+    """Read the commit of an examined shard.
+
+    Raises:
+        ConfigError: it was examined under another plan; features of two plans are never mixed.
+    """
+    commit = ExamineCommit.read(collection.commit(shard))
+    if commit.plan != plan.examine_digest:
+        raise ConfigError(
+            f"shard {shard} was examined under plan {commit.plan[:12]}, the configuration resolves to plan "
+            f"{plan.examine_digest[:12]}; restore the configuration ({collection.examine_plan.name} shows the old "
+            "plan) or name a new collection"
+        )
+    return commit
+
+
+def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> SettleCommit:
+    """Decide one shard and write its part of the settle and of the release; its commit comes last.
+
+    Raises:
+        ConservationError: a sample would have no decision, or two.
+        InputError: the shard's tar is needed for the release and is missing or changed.
+    """
+    collection = settler.collection
+    commit = read_commit(collection, shard, settler.plan)
+    remove_unnamed(collection, commit)
+    folder = collection.settled(settler.number) / "decisions"
+    done = _already_done(folder / f"{shard}.json", commit, settler)
+    if done is not None:
+        return done
+    if commit.decided_under != settler.plan.decide_digest:
+        stored = _load(collection, commit)
+        commit = commit_shard(
+            stored,
+            facts=facts_of(commit),
+            collection=collection,
+            plan=settler.plan,
+            decider=settler.decider,
+            settle=settler.number,
+            before=commit,
+            why="withhold",
+        )
+    features = _load(collection, commit)
+    decisions = decide_samples(features, settler.decider.lists, settler.decider.policy)
+    table = blank_withheld(decisions)
+    tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
+    durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
+    durable.sweep(folder, shard)
+    written = _write_table(table, folder / f"{shard}.parquet", settler, mode=RESTRICTED_FILE_MODE)
+    manifest, tar = _write_release(shard, source, commit, features, decisions, settler)
+    record = SettleCommit(
+        shard=shard,
+        plan=settler.plan.decide_digest,
+        stamps=settler.plan.stamps,
+        samples=tally.samples,
+        identities=commit.identities,
+        keep=tally.keep,
+        remove=tally.remove,
+        quarantine=tally.quarantine,
+        withheld=tally.withheld,
+        faults=commit.faults,
+        reasons=tally.reasons,
+        examined=hashlib.sha256(commit.encode()).hexdigest(),
+        decisions=written,
+        manifest=manifest,
+        tar=tar,
+    )
+    record.write(folder / f"{shard}.json", replace=True, mode=RESTRICTED_FILE_MODE)
+    return record
+
+
+def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> SettleCommit | None:
+    """Return the record of an earlier attempt at this same settle, if it rests on the same features and plan."""
+    try:
+        record = SettleCommit.read(path)
+    except RecordError:
+        return None
+    same = record.plan == settler.plan.decide_digest and (record.manifest is not None) == settler.release
+    return record if same and record.examined == hashlib.sha256(commit.encode()).hexdigest() else None
+
+
+def _load(collection: Collection, commit: ExamineCommit) -> ShardFeatures:
+    return decode_features(schema.read(collection.examined / commit.features.name, sha256=commit.features.sha256))
+
+
+def _write_table(table: pa.Table, path: Path, settler: Settler, *, mode: int) -> FileDigest:
+    stamped = table.cast(schema.stamp(table.schema, plan=settler.plan.decide_digest, stamps=settler.plan.stamps))
+    data = schema.encode(stamped)
+    durable.write(path, data, replace=True, mode=mode)
+    return FileDigest(path.name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _write_release(
+    shard: str,
+    source: ShardSource | None,
+    commit: ExamineCommit,
+    features: ShardFeatures,
+    decisions: SampleDecisions,
+    settler: Settler,
+) -> tuple[FileDigest | None, FileDigest | None]:
+    if not settler.release:
+        return None, None
+    release = settler.collection.release(settler.number)
+    kept = decisions.index[(decisions.actions == Action.KEEP) & ~decisions.withheld]
+    for name in ("manifest", "shards") if settler.with_tars else ("manifest",):
+        durable.make_folder(release / name)
+        durable.sweep(release / name, shard)
+    tar = None
+    if settler.with_tars:
+        tar = _write_tar(shard, source, commit, features, kept, settler, release / "shards" / f"{shard}.tar")
+    manifest = manifest_table(features, kept)
+    return _write_table(manifest, release / "manifest" / f"{shard}.parquet", settler, mode=0o644), tar
+
+
+def manifest_table(features: ShardFeatures, kept: np.ndarray) -> pa.Table:
+    """Return the release manifest of the samples in `kept` (indices): identity, content id, url, caption."""
+    index, role = features.indices(), features.strings("role")
+    images = np.array([kind == "image" for kind in role], np.bool_)
+    is_kept = np.isin(index, kept)
+    first_row = np.flatnonzero(np.diff(index, prepend=-1) != 0)
+    rows = first_row[is_kept[first_row]]
+    sha256, image_counts = [], []
+    for row in rows:
+        mine = np.flatnonzero((index == index[row]) & images)
+        sha256.append(features.digests["sha256"][mine[0]].tobytes())
+        image_counts.append(len(mine))
+    take = pa.array(rows, pa.int64())
+    columns = {name: features.table[name].take(take) for name in ("shard", "index", "key", "url", "caption")}
+    columns["sha256"] = pa.array(sha256, pa.binary(32))
+    columns["uid"] = pa.array([value[:16] for value in sha256], pa.binary(16))
+    columns["images"] = pa.array(image_counts, pa.int32())
+    return pa.table([columns[field.name] for field in schema.MANIFEST_SCHEMA], schema=schema.MANIFEST_SCHEMA)
+
+
+def _write_tar(
+    shard: str,
+    source: ShardSource | None,
+    commit: ExamineCommit,
+    features: ShardFeatures,
+    kept: np.ndarray,
+    settler: Settler,
+    target: Path,
+) -> FileDigest:
+    if source is None or source.missing:
+        raise InputError(
+            f"shard {shard}: its tar is needed to copy kept samples and is not named by the configuration or not "
+            "there; restore it, or set [release] shards = false"
+        )
+    inventory = take_inventory(source, settler.members)
+    if inventory.sha256 != commit.input_sha256:
+        raise InputError(f"shard {shard}: {source.path.name} is not the file that was examined; restore it")
+    judged = {
+        (int(offset), int(size)): digest.tobytes()
+        for offset, size, digest in zip(
+            features.table["offset"].fill_null(-1).to_pylist(),
+            features.table["size"].fill_null(-1).to_pylist(),
+            features.digests["sha256"],
+            strict=True,
+        )
+    }
+    wanted = set(kept.tolist())
+    members = _members([sample for sample in inventory.samples if sample.index in wanted], judged)
+    try:
+        return write_kept_shard(source.path, members, target)
+    except SourceChangedError as error:
+        raise InputError(f"shard {shard}: {error}") from None
+
+
+def _members(samples: Sequence[Sample], judged: dict[tuple[int, int], bytes]) -> list[KeptMember]:
+    members = []
+    for sample in samples:
+        for item in sample.members:
+            if item.role != "left_out":
+                member = item.member
+                digest = judged[member.offset, member.size] if item.role != "text" else None
+                members.append(KeptMember(member.name, member.offset, member.size, digest))
+    return members
+
+
+def fault_share_problems(commits: Sequence[ExamineCommit], *, shard_bound: float, run_bound: float) -> list[str]:
+    """Return in words every fault share above its bound; a share is faulty samples over all samples."""
+    problems = []
+    for commit in commits:
+        share = commit.faults / commit.samples if commit.samples else 0.0
+        if share > shard_bound:
+            problems.append(
+                f"shard {commit.shard}: {commit.faults} of {commit.samples} samples are faulty ({share:.1%}), "
+                f"more than max_fault_share_shard = {shard_bound:.1%}"
+            )
+    faults, samples = sum(c.faults for c in commits), sum(c.samples for c in commits)
+    if samples and faults / samples > run_bound:
+        problems.append(
+            f"{faults} of {samples} samples are faulty ({faults / samples:.1%}), more than max_fault_share_run = "
+            f"{run_bound:.1%}; `shardscrub quarantine` tells the reasons"
+        )
+    return problems
+
+
+__all__ = ["Settler", "fault_share_problems", "faulted_samples", "manifest_table", "read_commit", "settle_shard"]

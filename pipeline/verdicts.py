@@ -1,0 +1,154 @@
+"""From features to decisions: one column per signal, one action per sample.
+
+Owns how list matches and scores become signals, how the rows of one sample become one decision, and what is
+withheld. Does no I/O; the rules themselves are the policy's.
+
+- NaN means "could not say". A fault never becomes a number.
+- The strictest action over all rows of a sample decides; a faulted sample is at least QUARANTINE.
+- A copied (unjudged by choice) member is joined to the exact lists and counts only where a rule acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from classifiers.blocklists.lists import HashList
+from classifiers.blocklists.match import match_digests, nearest_codes
+from numpy.typing import NDArray
+
+from manifests.features import ShardFeatures
+from manifests.records import Action
+from manifests.schema import decision_schema
+from pipeline.policy import Decided, Policy, SignalSpec, decide
+
+PDQ_USABLE = "pdq.usable"
+PURPOSES = ("csam", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDecisions:
+    """One decision for each sample of a shard, in order.
+
+    table: the columns of `decisions/<shard>.parquet`. actions: int8, -1 for a sample that was withheld before.
+    withheld: bool, withheld before or by these decisions. index: int32.
+    """
+
+    table: pa.Table
+    index: NDArray[np.int32]
+    actions: NDArray[np.int8]
+    withheld: NDArray[np.bool_]
+
+
+def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:
+    """Return the signals that lists give, for every purpose, with or without a list of it."""
+    specs = []
+    for purpose in PURPOSES:
+        mine = [item for item in lists if item.purpose == purpose]
+        names = tuple(f"{item.list_id}#{item.set_digest[:8]}" for item in mine)
+        coded = [item for item in mine if len(item.codes)]
+        radius = min((item.radius for item in coded), default=None)
+        digested = any(len(rows) for item in mine for rows in item.digests.values())
+        specs += [
+            SignalSpec(f"list.{purpose}.exact", "high", names, None, digested),
+            SignalSpec(f"list.{purpose}.pdq_distance", "low", names, radius, bool(coded)),
+        ]
+    return (*specs, SignalSpec(PDQ_USABLE, "low", ("pdq:fullres",), None, searchable=True))
+
+
+def signal_columns(
+    features: ShardFeatures, lists: Sequence[HashList], names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the float32 column of every signal in `names`, one value a row."""
+    columns: dict[str, NDArray[np.float32]] = {}
+    for name in names:
+        if name == PDQ_USABLE:
+            columns[name] = _usable(features)
+        elif name.startswith("list."):
+            _, purpose, what = name.split(".", 2)
+            mine = [item for item in lists if item.purpose == purpose]
+            columns[name] = _exact(features, mine) if what == "exact" else _distance(features, mine)
+        else:
+            columns[name] = features.scores[name]
+    return columns
+
+
+def decide_samples(features: ShardFeatures, lists: Sequence[HashList], policy: Policy) -> SampleDecisions:
+    """Decide every sample of one shard."""
+    signals = signal_columns(features, lists, policy.signals)
+    rows = decide(policy, signals)
+    if bool(rows.breaks_promise.any()):
+        raise AssertionError("a row would be kept against the policy's never_kept promise")
+    sample_fault, fault = features.strings("sample_fault"), features.strings("fault")
+    role = features.strings("role")
+    action = rows.action.astype(np.int8)
+    for row, kind in enumerate(role):
+        if kind == "copied" and rows.rule[row] < 0:
+            action[row] = Action.KEEP
+        elif sample_fault[row] or fault[row] or kind != "image" or rows.missing[row]:
+            action[row] = max(int(action[row]), Action.QUARANTINE)
+    before = features.withheld()
+    index = features.indices()
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    ends = np.append(starts[1:], len(index))
+    deciding = np.array([s + int(np.argmax(action[s:e])) for s, e in zip(starts, ends, strict=True)], np.int64)
+    sensitive = np.array([bool(rows.sensitive[s:e].any()) for s, e in zip(starts, ends, strict=True)], np.bool_)
+    withheld = before[deciding] | sensitive | (action[deciding] == Action.SEAL)
+    actions = np.where(before[deciding], np.int8(-1), action[deciding])
+    reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row]) for row in deciding]
+    columns = {
+        "shard": features.table["shard"].take(pa.array(deciding)).to_pylist(),
+        "index": index[deciding],
+        "key": features.table["key"].take(pa.array(deciding)).to_pylist(),
+        "withheld": withheld,
+        "action": [Action(int(value)).name if value >= 0 else None for value in actions],
+        "rule": [policy.rules[rows.rule[r]].id if rows.rule[r] >= 0 else None for r in deciding],
+        "reason": [None if actions[i] == Action.KEEP else reasons[i] for i in range(len(deciding))],
+        "open_rules": [[policy.rules[j].id for j in np.flatnonzero(rows.open_rules[r])] for r in deciding],
+        "member": features.table["member"].take(pa.array(deciding)).to_pylist(),
+    }
+    for name, values in signals.items():
+        columns[f"signal.{name}"] = pa.array(values[deciding], mask=np.isnan(values[deciding]))
+    schema = decision_schema(list(signals))
+    table = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    return SampleDecisions(table, index[deciding].astype(np.int32), actions, withheld)
+
+
+def blank_withheld(decisions: SampleDecisions) -> pa.Table:
+    """Return the decisions as the restricted tier shows them: of a withheld sample its identity alone."""
+    mask = pa.array(decisions.withheld)
+    table = decisions.table
+    for position, field in enumerate(table.schema):
+        if field.name not in ("shard", "index", "key", "withheld"):
+            null = pa.scalar(None, field.type)
+            table = table.set_column(position, field, pa.compute.if_else(mask, null, table[field.name]))
+    return table
+
+
+def _reason(rows: Decided, policy: Policy, row: int, fault: str | None) -> str:
+    rule = int(rows.rule[row])
+    if rule >= 0:
+        return f"rule:{policy.rules[rule].id}"
+    if fault:
+        return f"fault:{fault}"
+    return "unknown"
+
+
+def _exact(features: ShardFeatures, lists: Sequence[HashList]) -> NDArray[np.float32]:
+    return match_digests(lists, features.digests, features.digested)
+
+
+def _distance(features: ShardFeatures, lists: Sequence[HashList]) -> NDArray[np.float32]:
+    best = np.full(features.table.num_rows, np.nan, np.float32)
+    for column in features.hashes.values():
+        best = np.fmin(best, nearest_codes(lists, column.codes, column.hashable, column.usable))
+    return best
+
+
+def _usable(features: ShardFeatures) -> NDArray[np.float32]:
+    best = np.full(features.table.num_rows, np.nan, np.float32)
+    for column in features.hashes.values():
+        best = np.fmax(best, np.where(column.hashable, column.usable.astype(np.float32), np.float32(np.nan)))
+    return best

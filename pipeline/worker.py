@@ -1,0 +1,150 @@
+"""One worker: builds its tools once and does task after task.
+
+Owns turning a task into calls of `examine.py` and `settle.py`, and every error into an outcome. Started in
+process by the inline executor, or as `python -m pipeline.worker OPTIONS TASKS_FD ANSWERS_FD PARENT`.
+
+- An unexpected error is reported by its type and place only: its text may hold what must not be printed. The
+  whole of it goes to the restricted journal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from manifests import durable
+from manifests.collection import RESTRICTED_FILE_MODE
+from manifests.commits import RecordError
+from manifests.decisions import ConservationError
+from manifests.features import faulted_samples
+from manifests.schema import TableError, read
+from pipeline.errors import ExitCode, RunError, ScrubError
+from pipeline.examine import Examiner, examine_shard, retry_samples
+from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
+from pipeline.settle import Settler, read_commit, settle_shard
+from pipeline.setup import Setup, load_setup, make_examiner
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """Does tasks, one at a time."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._setup: Setup | None = None
+        self._examiner: Examiner | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def do(self, task: Task, on_rows: OnRows) -> Outcome:
+        """Do one task; whatever goes wrong is in the outcome."""
+        try:
+            return Outcome(task.shard, samples=self._do(task, on_rows))
+        except ScrubError as error:
+            return Outcome(task.shard, error=str(error), exit_code=error.exit_code)
+        except (RecordError, TableError, ConservationError) as error:
+            return Outcome(task.shard, error=str(error), exit_code=ExitCode.FAILED)
+        except OSError as error:
+            text = f"shard {task.shard}: {os.strerror(error.errno) if error.errno else type(error).__name__}"
+            return Outcome(task.shard, error=f"{text}{_where(error)}", exit_code=ExitCode.FAILED)
+        except Exception as error:  # noqa: BLE001 - the boundary of a shard: reported by type, recorded in full
+            return Outcome(task.shard, error=self._record(task, error), exit_code=ExitCode.FAILED)
+
+    def _do(self, task: Task, on_rows: OnRows) -> int:
+        if self._setup is None:
+            self._setup = load_setup(self._options)
+        setup = self._setup
+        if task.kind == "settle":
+            settler = Settler(
+                setup.collection,
+                setup.plan,
+                setup.config.members,
+                setup.decider,
+                task.settle,
+                task.release,
+                setup.config.release.shards,
+            )
+            samples = settle_shard(task.shard, setup.source(task.shard), settler).samples
+            on_rows(samples)
+            return samples
+        if self._examiner is None:
+            self._examiner = self._stack.enter_context(make_examiner(setup, on_rows))
+        source = setup.source(task.shard)
+        if source is None:
+            raise RunError(f"shard {task.shard}: not named by the configuration's [[input]]")
+        if task.kind == "examine":
+            return examine_shard(source, self._examiner, settle=task.settle).samples
+        return self._retry(task, setup)
+
+    def _retry(self, task: Task, setup: Setup) -> int:
+        assert self._examiner is not None
+        source = setup.source(task.shard)
+        assert source is not None
+        commit = read_commit(setup.collection, task.shard, setup.plan)
+        table = read(setup.collection.examined / commit.features.name, sha256=commit.features.sha256)
+        faults = faulted_samples(table)
+        indices = np.array(sorted(i for i, kind in faults.items() if kind in task.reasons), np.int32)
+        if len(indices):
+            retry_samples(source, self._examiner, indices=indices, commit=commit, settle=task.settle)
+        return len(indices)
+
+    def _record(self, task: Task, error: Exception) -> str:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"
+        if self._setup is None:
+            return f"shard {task.shard}: internal error ({place})"
+        path = self._setup.collection.journal / f"error-{task.kind}-{task.shard}.txt"
+        text = "".join(traceback.format_exception(error))
+        durable.write(path, text.encode("utf-8", "replace"), replace=True, mode=RESTRICTED_FILE_MODE)
+        return f"shard {task.shard}: internal error ({place}); {path} holds the details (restricted)"
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if isinstance(error.filename, str) else ""
+
+
+def _serve(options: WorkerOptions, tasks_fd: int, answers_fd: int) -> None:
+    with os.fdopen(tasks_fd, "rb") as tasks, os.fdopen(answers_fd, "wb") as answers, Worker(options) as worker:
+
+        def answer(value: object) -> None:
+            answers.write(json.dumps(value).encode() + b"\n")
+            answers.flush()
+
+        for line in tasks:
+            raw = json.loads(line)
+            task = Task(**{**raw, "reasons": tuple(raw["reasons"])})
+            outcome = worker.do(task, lambda rows: answer({"rows": rows}))
+            answer({**asdict(outcome), "exit_code": int(outcome.exit_code)})
+
+
+def main(arguments: list[str]) -> None:
+    """Serve tasks over pipes until they end."""
+    options, tasks_fd, answers_fd, parent = arguments
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        sys.exit(ExitCode.FAILED)  # the parent died before it could be watched
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    raw = json.loads(options)
+    _serve(WorkerOptions(Path(raw["config"]), raw["device"]), int(tasks_fd), int(answers_fd))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
