@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
+
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import Hit, find_hits
-
 from manifests.features import decode_features
 from pipeline.verdicts import SampleDecisions
 
@@ -46,13 +45,14 @@ def _hits(hidden: pa.Table, lists: Sequence[HashList]) -> list[list[dict[str, ob
     features = decode_features(hidden)
     found: list[list[dict[str, object]]] = []
     for row in range(hidden.num_rows):
-        digests = {name: values[row] for name, values in features.digests.items()} if features.digested[row] else {}
-        hits: list[tuple[Hit, str | None]] = [
-            (hit, None) for hit in find_hits(lists, digests, np.zeros((0, 32), np.uint8))
-        ]
+        digests = {name: values[row] for name, values in features.digests.items()}
+        hits: list[tuple[Hit, str | None]] = []
+        if features.digested[row]:
+            hits += [(hit, None) for hit in find_hits(lists, digests, None)]
         for name, column in features.hashes.items():
             if column.usable[row]:
-                hits += [(hit, name) for hit in find_hits(lists, {}, column.codes[row])]
+                near = find_hits(lists, digests, column.codes[row])
+                hits += [(hit, name) for hit in near if hit.basis == "listed-near"]
         found.append(
             [
                 {

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from classifiers.embedders.open_clip import CONFIG_FILE, WEIGHTS_FILE
+from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
 from classifiers.heads.mlp import Layer, encode_head
 from classifiers.torchvision_schemas import open_clip
 from classifiers.weights import digest_folder

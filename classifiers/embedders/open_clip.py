@@ -1,7 +1,7 @@
 """The image tower of a CLIP model that open_clip can read, from a pinned folder on disk.
 
-Owns the normalisation and the forward pass; `views` makes the pixels that go in. Leaves getting the folder,
-choosing batches and the number of threads to the caller.
+Owns the normalisation and the forward pass; `folder` reads the configuration, `views` makes the pixels that
+go in. Leaves getting the weights, choosing batches and the number of threads to the caller.
 
 - Nothing is loaded but a folder with the pinned digest; no network, no pickle, never a random model.
 - Same views, same batch boundaries, same device class: same bits, for any number of threads.
@@ -11,9 +11,7 @@ choosing batches and the number of threads to the caller.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +19,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from classifiers.embedders.folder import embedder_name, read_folder
 from classifiers.embedders.views import borrow, square_view
 from classifiers.signals import Embeddings, Pixels, Views
 from classifiers.torchvision_schemas import open_clip
-from classifiers.weights import WeightsError, check_name, check_pin
+from classifiers.weights import WeightsError, check_pin
 
-CONFIG_FILE = "open_clip_config.json"
-WEIGHTS_FILE = "open_clip_model.safetensors"
 # torch multiplies a few rows by other kernels, whose last bits hang on the number of rows and of threads.
 # On CPUs we saw that below 8 rows (ViT-B/32, fp32, 1 to 16 threads).
 MIN_ROWS = 16
-_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _DEVICES = ("cpu", "cuda")
 
@@ -73,16 +69,6 @@ def resolve_precision(requested: str, device: str, cpu_info: Path = Path("/proc/
     return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "fp32"
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """What a model folder says of itself: size in pixels, mean and std of the three channels in [0, 1]."""
-
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    stand_in: bool
-
-
 class OpenClipEmbedder:
     """An `Embedder` over `open_clip_config.json` and `open_clip_model.safetensors` in one folder.
 
@@ -109,23 +95,22 @@ class OpenClipEmbedder:
             raise ValueError(f"expected cpu or cuda, fp32 or bf16, 1 row or more: {device}, {precision}, {batch}")
         what = f"embedder '{name}'"
         check_pin(folder, sha256, what=what)
-        _refuse_other_weights(folder)
-        recipe = _read_config(folder / CONFIG_FILE)
-        check_name(name, stand_in=recipe.stand_in)
+        config = read_folder(folder, name=name)
         self._device = torch.device(resolve_device(device))
         if device == "cuda":
             _make_cuda_exact()
-        self.stand_in = recipe.stand_in
-        self._name = f"{name}#{sha256[:8]}/bicubic{recipe.size}/{precision}"
-        self._size = recipe.size
+        self.stand_in = config.stand_in
+        self._name = embedder_name(name, sha256, config, precision)
+        self._size = config.size
+        self._dims = config.dims
         self._batch = batch
         self._dtype = _DTYPES[precision]
-        self._mean = torch.tensor(recipe.mean, device=self._device).view(1, 3, 1, 1)
-        self._std = torch.tensor(recipe.std, device=self._device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(config.mean, device=self._device).view(1, 3, 1, 1)
+        self._std = torch.tensor(config.std, device=self._device).view(1, 3, 1, 1)
         self._tower = _load_tower(folder, self._device, precision)
         # open_clip read the files a second time.
         check_pin(folder, sha256, what=what)
-        self._dims = self._try_tower(what)
+        self._try_tower(what)
 
     @property
     def name(self) -> str:
@@ -156,8 +141,10 @@ class OpenClipEmbedder:
         rows = np.empty((len(views), self._dims), dtype=np.float16)
         for start in range(0, len(views), self._batch):
             part = views[start : start + self._batch]
-            filled = np.pad(part, ((0, max(0, MIN_ROWS - len(part))), (0, 0), (0, 0), (0, 0)))
-            rows[start : start + len(part)] = self._forward(filled)[: len(part)]
+            count = len(part)
+            if count < MIN_ROWS:
+                part = np.pad(part, ((0, MIN_ROWS - count), (0, 0), (0, 0), (0, 0)))
+            rows[start : start + count] = self._forward(part)[:count]
         return rows
 
     def _forward(self, views: Views) -> Embeddings:
@@ -171,13 +158,14 @@ class OpenClipEmbedder:
         rows[~np.isfinite(rows).all(axis=1)] = np.nan
         return rows
 
-    def _try_tower(self, what: str) -> int:
+    def _try_tower(self, what: str) -> None:
         """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later."""
         row = self._forward(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))
-        if row.ndim != 2 or len(row) != 1 or not np.isfinite(row).all():
+        if row.shape != (1, self._dims) or not np.isfinite(row).all():
             found = f"shape {row.shape}, finite: {bool(np.isfinite(row).all())}"
-            raise WeightsError(f"{what}: expected one finite embedding for a grey picture, found {found}")
-        return int(row.shape[1])
+            raise WeightsError(
+                f"{what}: expected a finite embedding (1, {self._dims}) of a grey picture, found {found}"
+            )
 
 
 def _make_cuda_exact() -> None:
@@ -188,17 +176,6 @@ def _make_cuda_exact() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
-
-
-def _refuse_other_weights(folder: Path) -> None:
-    for item in sorted(folder.rglob("*")):
-        if item.suffix in _PICKLE_SUFFIXES:
-            raise WeightsError(
-                f"{item}: pickled weights can run code and are never read; keep {WEIGHTS_FILE} alone"
-            )
-    for needed in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / needed).is_file():
-            raise WeightsError(f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found no {needed}")
 
 
 def _load_tower(folder: Path, device: torch.device, precision: str) -> torch.nn.Module:
@@ -215,34 +192,3 @@ def _load_tower(folder: Path, device: torch.device, precision: str) -> torch.nn.
             f"{folder}: the tower gives tokens beside the embedding; only plain CLIP towers are read"
         )
     return tower.eval().requires_grad_(False)
-
-
-def _read_config(path: Path) -> _Folder:
-    """Read the view; what open_clip leaves out of the file means its defaults, bicubic and shortest side."""
-    try:
-        config = json.loads(path.read_bytes())
-        model, view = config["model_cfg"], config["preprocess_cfg"]
-        image_size, mean, std = model["vision_cfg"]["image_size"], view["mean"], view["std"]
-        text_from_hub = model["text_cfg"].get("hf_model_name")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path}: expected JSON with model_cfg (vision_cfg.image_size, text_cfg) and preprocess_cfg "
-            f"(mean, std): {type(error).__name__} {error}"
-        ) from error
-    sides = image_size if isinstance(image_size, list) else [image_size, image_size]
-    if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int) or sides[0] < 1:
-        raise WeightsError(f"{path}: vision_cfg.image_size: expected a square, found {image_size}")
-    only: dict[str, list[object]] = {"interpolation": ["bicubic"], "resize_mode": ["shortest"], "mode": ["RGB"]}
-    only["size"] = [sides[0], [sides[0], sides[0]]]
-    for key, allowed in only.items():
-        if view.get(key, allowed[0]) not in allowed:
-            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected {allowed[0]}, found {view[key]}")
-    for key, values in (("mean", mean), ("std", std)):
-        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
-            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected three numbers, found {values}")
-    if text_from_hub:
-        raise WeightsError(f"{path}: text_cfg.hf_model_name: such a text tower is built from a download")
-    stand_in = config.get("stand_in", False)
-    if not isinstance(stand_in, bool):
-        raise WeightsError(f"{path}: stand_in: expected true or false, found {stand_in}")
-    return _Folder(sides[0], tuple(mean), tuple(std), stand_in)

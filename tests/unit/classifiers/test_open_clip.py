@@ -14,13 +14,8 @@ import torch
 from PIL import Image
 from stand_ins import draw_picture
 
-from classifiers.embedders.open_clip import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    OpenClipEmbedder,
-    resolve_device,
-    resolve_precision,
-)
+from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
+from classifiers.embedders.open_clip import OpenClipEmbedder, resolve_device, resolve_precision
 from classifiers.embedders.views import square_view
 from classifiers.torchvision_schemas import open_clip
 from classifiers.weights import WeightsError, digest_folder
@@ -156,7 +151,7 @@ def test_a_file_that_is_no_safetensors_file_is_an_error(folder: Path) -> None:
 
 def test_a_tower_that_gives_nan_is_an_error_at_load(folder: Path) -> None:
     spoil(folder, lambda tensors: tensors["visual.proj"].fill_(torch.nan))
-    with pytest.raises(WeightsError, match="expected one finite embedding for a grey picture"):
+    with pytest.raises(WeightsError, match=r"expected a finite embedding .* of a grey picture"):
         load(folder)
 
 

@@ -77,19 +77,19 @@ def test_the_centre_of_a_very_long_picture_stays_where_it_is(shape: tuple[int, i
 
 def test_of_a_very_long_picture_only_the_middle_is_seen() -> None:
     picture = draw_picture(13, 400)
-    view = view(picture)
+    expected = view(picture)
     # 296 columns more than 8 times the height: 148 from each end.
     picture[:, :148] = picture[:, 252:] = 0
-    assert most_apart(view(picture), view) == 0
+    assert most_apart(view(picture), expected) == 0
     ramp = np.broadcast_to((np.arange(400) % 256)[None, :, None], (13, 400, 3)).astype(np.uint8)
     assert most_apart(view(ramp), pillow_view(ramp)) <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 2_000_000), (2_000_000, 1)])
 def test_a_line_of_pixels_is_seen_without_filling_the_memory(shape: tuple[int, int]) -> None:
-    view = view(np.full((*shape, 3), 77, np.uint8))
-    assert view.shape == (224, 224, 3)
-    assert (view == 77).all()
+    square = view(np.full((*shape, 3), 77, np.uint8))
+    assert square.shape == (224, 224, 3)
+    assert (square == 77).all()
 
 
 def test_a_view_is_the_same_for_any_layout_of_the_pixels_and_writes_to_none() -> None:
