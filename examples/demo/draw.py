@@ -1,7 +1,7 @@
 """Draws the mini-scrape of the demo: benign scenes, textured so that perceptual hashes can speak.
 
-A tall figure stands in for an adult, a small figure in a bright coat, with an umbrella, for a minor, and a magenta disc with a
-ring for "sexual". Nothing else is ever drawn. Leaves serving, damaging and listing to its neighbours.
+A tall figure stands in for an adult, a small figure in a bright coat, with an umbrella, for a minor, and a
+magenta disc with a ring for "sexual". Nothing else is ever drawn. Leaves serving, damaging and listing to others.
 
 - A drawing is a function of (seed, index) alone: any order, any number of processes, same bytes.
 - File names say nothing of what is drawn; `Drawing` is the ground truth and stays outside the scrape.
@@ -30,8 +30,9 @@ USUAL_FORMATS = ["jpeg"] * 90 + ["png"] * 5 + ["webp"] * 5
 RARE_FORMATS = ["gif", "bmp", "jpeg-exif", "jpeg-cmyk"]
 SUFFIXES = {"jpeg": ".jpg", "jpeg-exif": ".jpg", "jpeg-cmyk": ".jpg"}
 SIZES = [(320, 240), (240, 320), (320, 256), (288, 216), (300, 300)]  # width, height in pixels
-GRIDS = [(5, 8), (9, 7), (17, 6), (33, 5), (65, 4)]  # points across, grey levels (1 sigma): one octave of texture each
-GRAIN_LEVELS = 4
+# One octave of texture each: points across, grey levels (one sigma).
+GRIDS = [(5, 8), (9, 7), (17, 6), (33, 5), (65, 4)]
+GRAIN_LEVELS = 6  # either way
 
 SKIES = {"pale": (176, 196, 214), "blue": (120, 160, 206), "grey": (160, 164, 168), "evening": (120, 128, 158)}
 GROUNDS = {"grass": (92, 130, 78), "sand": (186, 168, 130), "stone": (132, 132, 128), "earth": (116, 96, 76)}
@@ -163,7 +164,9 @@ def _paint_thing(
     x, size = random.uniform(0.05, 0.75) * width, random.uniform(0.15, 0.35) * height
     if thing == "house":
         draw.rectangle((x, horizon - size, x + size, horizon + size * 0.3), fill=(150, 96, 80))
-        draw.polygon([(x, horizon - size), (x + size / 2, horizon - size * 1.6), (x + size, horizon - size)], (96, 70, 66))
+        draw.polygon(
+            [(x, horizon - size), (x + size / 2, horizon - size * 1.6), (x + size, horizon - size)], (96, 70, 66)
+        )
     elif thing == "tree":
         draw.rectangle((x + size * 0.4, horizon - size, x + size * 0.55, horizon + size * 0.4), fill=(90, 66, 50))
         draw.ellipse((x, horizon - size * 1.6, x + size, horizon - size * 0.5), fill=(60, 106, 60))
@@ -191,7 +194,9 @@ def _paint_figure(
     head, half = foot - tall, tall * 0.17
     draw.rectangle((x - half * 0.8, foot - tall * 0.4, x - half * 0.1, foot), fill=(44, 44, 52))
     draw.rectangle((x + half * 0.1, foot - tall * 0.4, x + half * 0.8, foot), fill=(44, 44, 52))
-    draw.rounded_rectangle((x - half, head + tall * 0.2, x + half, foot - tall * 0.28), radius=half * 0.4, fill=coat)
+    draw.rounded_rectangle(
+        (x - half, head + tall * 0.2, x + half, foot - tall * 0.28), radius=half * 0.4, fill=coat
+    )
     draw.ellipse((x - tall * 0.1, head, x + tall * 0.1, head + tall * 0.2), fill=SKIN)
 
 
@@ -224,9 +229,12 @@ def _square(width: int, height: int) -> tuple[float, float, int]:
 def _textured(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     """Add grey noise of several octaves and a fine grain, the same to each colour."""
     width, height = picture.size
-    noise = GRAIN_LEVELS * random.standard_normal((height, width), dtype=np.float32)
+    noise = np.zeros((2, 2), np.float32)
     for across, levels in GRIDS:
-        grid = random.standard_normal((max(2, across * height // width), across), dtype=np.float32) * levels
-        noise += np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
-    pixels = np.asarray(picture, dtype=np.float32) + noise[:, :, None]
-    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+        size = (across, across * height // width)
+        grown = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+        noise = np.asarray(grown) + levels * random.standard_normal(size[::-1], dtype=np.float32)
+    noise = np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+    noise = noise + GRAIN_LEVELS * (2 * random.random((height, width), dtype=np.float32) - 1)
+    pixels = np.asarray(picture, dtype=np.int16) + noise.astype(np.int16)[:, :, None]
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

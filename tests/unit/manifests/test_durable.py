@@ -68,7 +68,7 @@ def test_a_file_system_without_unnamed_files_gives_the_same_promises(tmp_path, m
 def test_sweep_removes_only_temporaries_of_the_given_names(tmp_path):
     for name in (".tmp-a.json-1", ".tmp-b.json-1", "a.json"):
         (tmp_path / name).write_bytes(b"")
-    durable.sweep(tmp_path, "a")
+    durable.sweep(tmp_path, r"a\.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-b.json-1", "a.json"]
 
 

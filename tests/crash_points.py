@@ -1,0 +1,207 @@
+"""A run that is stopped at its n-th change of the disk: by SIGKILL, or by an error that the disk reports.
+
+`Stopper` keeps one process with everything imported, which forks a child for each run: so a run costs what it
+does, and not a start. As a program it is that process.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CHANGES = ("fsync", "link", "replace", "unlink", "mkdir")
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """How a run ended: exit code (-n: signal n), changes of the disk that it made, and what it printed."""
+
+    code: int
+    changes: int
+    err: str
+
+
+class Stopper:
+    """Runs the command in forks of one warm process."""
+
+    def __init__(self, process: subprocess.Popen[str], home: Path) -> None:
+        self._process = process
+        self._home = home
+
+    def run(
+        self,
+        *arguments: object,
+        at: int = 0,
+        how: str = "kill",
+        only: Sequence[str] = CHANGES,
+        without: str = "",
+        mutant: str = "",
+    ) -> Stopped:
+        """Run `shardscrub arguments`, stopped just before the `at`-th change (from 1; 0: never).
+
+        how: 'kill', or the name of an error that this change then reports. only: the changes that count.
+        without: 'tmpfile' makes the file system one without unnamed files. mutant: one of `MUTANTS`.
+        """
+        job = {
+            "arguments": [str(item) for item in arguments],
+            "at": at,
+            "how": how,
+            "only": list(only),
+            "without": without,
+            "mutant": mutant,
+            "home": str(self._home),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        changes = (self._home / "changes").stat().st_size
+        return Stopped(code, changes, (self._home / "err").read_text())
+
+
+@contextmanager
+def stopper(home: Path) -> Iterator[Stopper]:
+    """Start the warm process; `home` takes its notes and must lie outside of what is run."""
+    home.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        text=True,
+    ) as process:
+        yield Stopper(process, home)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _commit_first() -> None:
+    """Write a shard's commit before the features that it names."""
+    from pipeline import commit  # noqa: PLC0415 - only the forked child has it changed
+
+    from manifests import commits, durable, schema  # noqa: PLC0415 - as above
+
+    waiting: list[Callable[[], None]] = []
+    write_record = commits.ExamineCommit.write
+
+    def write_features(table: Any, name: str, collection: Any) -> commits.FileDigest:
+        data = schema.encode(table)
+        waiting.append(lambda: durable.write(collection.examined / name, data, replace=True))
+        return commits.FileDigest(name, hashlib.sha256(data).hexdigest(), len(data))
+
+    def write_commit_then_features(self: Any, path: Path, *, replace: bool, mode: int) -> None:
+        write_record(self, path, replace=replace, mode=mode)
+        while waiting:
+            waiting.pop()()
+
+    commit._write_features = write_features
+    commits.ExamineCommit.write = write_commit_then_features
+
+
+def _in_place() -> None:
+    """Write every file under its final name, in two halves."""
+    from manifests import durable  # noqa: PLC0415 - only the forked child has it changed
+
+    def write(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
+        with path.open("wb", buffering=0) as file:
+            file.write(data[: len(data) // 2])
+            os.fsync(file.fileno())
+            file.write(data[len(data) // 2 :])
+
+    durable.write = write
+
+
+MUTANTS = {"commit_first": _commit_first, "in_place": _in_place}
+
+
+def _change(job: dict[str, Any], changes: IO[bytes]) -> None:
+    """Wrap the changes of the disk so that each is noted and the chosen one does not happen."""
+    count = 0
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == job["at"]:
+                if job["how"] == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                code = getattr(errno, job["how"])
+                raise OSError(code, os.strerror(code))
+            changes.write(b".")
+            return real(*arguments, **options)
+
+        return wrapped
+
+    for name in job["only"]:
+        setattr(os, name, wrap(getattr(os, name)))
+    if job["without"] == "tmpfile":
+        real_open = os.open
+
+        def open_without_tmpfile(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            return real_open(path, flags, *arguments, **options)
+
+        os.open = open_without_tmpfile
+    if job["mutant"]:
+        MUTANTS[job["mutant"]]()
+
+
+def _run(job: dict[str, Any]) -> int:
+    from pipeline import cli  # noqa: PLC0415 - imported by the parent already
+
+    home = Path(job["home"])
+    with (home / "err").open("wb") as err, (home / "changes").open("wb", buffering=0) as changes:
+        for number, to in ((0, os.open(os.devnull, os.O_RDONLY)), (1, err.fileno()), (2, err.fileno())):
+            os.dup2(to, number)
+        _change(job, changes)
+        sys.argv = ["shardscrub", *job["arguments"]]
+        try:
+            cli.main()
+        except SystemExit as error:
+            sys.stdout.flush()
+            return int(error.code or 0)
+    return 0
+
+
+def _serve() -> None:
+    # What a run imports, so that no child has to.
+    import pipeline.cli  # noqa: PLC0415
+    import pipeline.runs  # noqa: PLC0415
+    import pipeline.setup  # noqa: PLC0415
+    import pipeline.status  # noqa: PLC0415
+
+    import manifests.verify  # noqa: F401, PLC0415
+
+    threads = {Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")[1:]}
+    assert threads <= {"jemalloc_bg_thd"}, "only jemalloc, which knows about forks, may have a thread here"
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                code = _run(json.loads(line))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()
