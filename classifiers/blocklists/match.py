@@ -24,8 +24,8 @@ from classifiers.signals import Scores
 Basis: TypeAlias = Literal["listed-exact", "listed-near"]
 
 _WORDS = CODE_BYTES // 8
-_QUERIES_AT_ONCE = 256
-_ENTRIES_AT_ONCE = 4096  # 256 x 4096 pairs of 8 bytes: 8 MiB
+_QUERIES_AT_ONCE = 64
+_ENTRIES_AT_ONCE = 4096  # 64 x 4096 pairs of 8 bytes: 2 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,11 @@ def nearest_codes(
     queries = _words(codes[searched].reshape(-1, CODE_BYTES))
     nearest = np.full(len(queries), np.inf, np.float32)
     for source in lists:
-        for start, _, distances in _tiles(queries, source):
-            part = nearest[start : start + len(distances)]
-            within = distances.min(axis=1, initial=8 * CODE_BYTES, where=distances <= source.radius)
-            np.minimum(part, np.where(within <= source.radius, within, np.inf), out=part)
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            part = nearest[start : start + _QUERIES_AT_ONCE]
+            for _, distances in _tiles(queries[start : start + _QUERIES_AT_ONCE], source):
+                closest = distances.min(axis=1)
+                np.minimum(part, np.where(closest <= source.radius, closest, np.inf), out=part)
     result = np.where(hashable, np.float32(np.inf), np.float32(np.nan))
     result[searched] = nearest.reshape(-1, variants).min(axis=1, initial=np.inf)
     return result
@@ -134,7 +135,9 @@ def _hits_in(source: HashList, digests: Mapping[str, Rows], codes: NDArray[np.ui
                 yield Hit(source.list_id, source.purpose, "listed-exact", algorithm, entry, None, None)
     if codes is None:
         return
-    for _, start, distances in _tiles(_words(codes), source):
+    if codes.ndim != 2 or codes.shape[1] != CODE_BYTES or not len(codes):
+        raise ValueError(f"codes of one sample: expected V x {CODE_BYTES}, found {codes.shape}")
+    for start, distances in _tiles(_words(codes), source):
         nearest, variants = distances.min(axis=0), distances.argmin(axis=0)
         for column in np.flatnonzero(nearest <= source.radius).tolist():
             distance, variant = int(nearest[column]), int(variants[column])
@@ -165,13 +168,12 @@ def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(codes).view(np.uint64)
 
 
-def _tiles(queries: NDArray[np.uint64], source: HashList) -> Iterator[tuple[int, int, NDArray[np.uint16]]]:
-    """Yield first query, first entry and distances in bits, of all queries to all codes of a list, tile by tile."""
+def _tiles(queries: NDArray[np.uint64], source: HashList) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+    """Yield the distances in bits of all queries to all codes of a list, some entries at a time, with the first."""
     entries = _words(source.codes)
-    for query in range(0, len(queries), _QUERIES_AT_ONCE):
-        for entry in range(0, len(entries), _ENTRIES_AT_ONCE):
-            left, right = queries[query : query + _QUERIES_AT_ONCE], entries[entry : entry + _ENTRIES_AT_ONCE]
-            distances = np.zeros((len(left), len(right)), np.uint16)
-            for word in range(_WORDS):
-                distances += np.bitwise_count(left[:, word, None] ^ right[None, :, word])
-            yield query, entry, distances
+    for start in range(0, len(entries), _ENTRIES_AT_ONCE):
+        tile = entries[start : start + _ENTRIES_AT_ONCE]
+        distances = np.zeros((len(queries), len(tile)), np.uint16)
+        for word in range(_WORDS):
+            distances += np.bitwise_count(queries[:, word, None] ^ tile[None, :, word])
+        yield start, distances
