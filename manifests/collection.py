@@ -60,6 +60,10 @@ class Collection:
         """File name of the sealed records of `shard` that enter with settle number `settle`."""
         return f"{shard}.{settle:04d}.age"
 
+    def files_of(self, shard: str) -> str:
+        """Pattern of the names of all files of one shard and of no other, whatever their folder."""
+        return rf"{re.escape(shard)}(?:~\d+)?\.(?:\d{{4,}}\.age|json|parquet|tar)"
+
     def settled(self, number: int) -> Path:
         """Decisions and evidence of one settle (restricted)."""
         return self.root / "settled" / f"{number:04d}"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from manifests import durable
-from manifests.records import SCHEMA_VERSION, canonical_json
+from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 
 RecordT = TypeVar("RecordT", bound="Record")
 
 
-class RecordError(ValueError):
+class RecordError(FilesError):
     """A record is missing, damaged or of another version."""
 
 
@@ -69,7 +69,8 @@ class Record:
             RecordError: the file is missing, not JSON, or not a record of this kind and version.
         """
         try:
-            raw: Any = json.loads(path.read_text(encoding="utf-8"))
+            data = path.read_bytes()
+            raw: Any = json.loads(data.decode())
         except FileNotFoundError:
             raise RecordError(f"{path}: missing") from None
         except ValueError:
@@ -84,7 +85,10 @@ class Record:
             raise RecordError(
                 f"{path}: keys {sorted(set(raw) ^ names)} are missing or unknown in kind {cls.kind!r}"
             )
-        return cls._from_json(raw, str(path))
+        record = cls._from_json(raw, str(path))
+        if record.encode() != data:
+            raise RecordError(f"{path}: not in the one form that records are written in; restore the file")
+        return record
 
     @classmethod
     def _from_json(cls: type[RecordT], raw: dict[str, Any], source: str) -> RecordT:
@@ -111,7 +115,7 @@ class ExamineCommit(Record):
     rows: int
     faults: int
     withheld: int
-    decided_under: str
+    judged_under: str
     generation: int
     features: FileDigest
     sealed: tuple[SealedFile, ...]

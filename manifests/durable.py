@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,11 +47,16 @@ def make_folder(folder: Path, *, mode: int = 0o755) -> None:
     sync_folder(folder.parent)
 
 
-def sweep(folder: Path, prefix: str = "") -> None:
-    """Remove temporaries that a killed writer left in `folder` for final names that start with `prefix`."""
+def sweep(folder: Path, names: str = ".*") -> None:
+    """Remove temporaries that a killed writer left in `folder` for final names that `names`, a pattern, matches.
+
+    A pattern that also matched names of another writer, at work now, would take its temporaries away.
+    """
+    pattern = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:{names})-[0-9a-f]+", re.DOTALL)
     if folder.is_dir():
-        for path in folder.glob(f"{TEMPORARY_PREFIX}{prefix}*"):
-            path.unlink(missing_ok=True)
+        for path in folder.iterdir():
+            if pattern.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

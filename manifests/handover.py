@@ -14,11 +14,11 @@ from pathlib import Path
 
 from manifests.collection import Collection
 from manifests.commits import RecordError
-from manifests.records import split_member_name
+from manifests.records import FilesError, split_member_name
 from manifests.schema import read
 
 
-class KeptSetError(ValueError):
+class KeptSetError(FilesError):
     """The files of a release do not hold what its manifest says."""
 
 
@@ -42,7 +42,8 @@ def open_kept(collection: Path, *, number: int | None = None) -> Iterator[KeptSa
 
     Raises:
         RecordError: there is no closed release.
-        KeptSetError: a tar and its manifest do not agree, or bytes are not the judged ones.
+        KeptSetError: a tar and its manifest do not agree, or an image is not the judged one.
+        TableError: a manifest is damaged.
     """
     home = Collection(collection)
     if number is None:
@@ -58,6 +59,13 @@ def open_kept(collection: Path, *, number: int | None = None) -> Iterator[KeptSa
 
 
 def _open_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
+    try:
+        yield from _read_shard(manifest, tar)
+    except (tarfile.TarError, UnicodeDecodeError) as error:
+        raise KeptSetError(f"{tar}: not a readable tar archive ({type(error).__name__})") from None
+
+
+def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
     rows = read(manifest).to_pylist()
     position = 0
     with tarfile.open(tar, mode="r:", encoding="utf-8", errors="strict") as archive:
@@ -68,7 +76,7 @@ def _open_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
             members: dict[str, bytes] = {}
             for info in group:
                 file = archive.extractfile(info)
-                if file is None:
+                if file is None or not info.isreg():
                     raise KeptSetError(f"{tar}: sample number {position + 1} holds a member that is no file")
                 members[split_member_name(info.name)[1]] = file.read()
             if row["sha256"] not in {hashlib.sha256(data).digest() for data in members.values()}:

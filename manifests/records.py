@@ -18,6 +18,10 @@ from enum import IntEnum, StrEnum
 SCHEMA_VERSION = 1
 
 
+class FilesError(ValueError):
+    """Files that were written down are missing, damaged, or do not agree with each other."""
+
+
 class Action(IntEnum):
     """What happens to a sample, mildest first. KEEP is earned: no rule can grant it."""
 

@@ -19,14 +19,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.records import SCHEMA_VERSION, canonical_json
+from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 
 PDQ_VARIANTS = 8
 PDQ_BYTES = 32
 _ROW_GROUP = 4096
 
 
-class TableError(ValueError):
+class TableError(FilesError):
     """A table on disk is missing, damaged or of another version."""
 
 

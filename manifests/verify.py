@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,14 @@ from manifests.collection import Collection
 from manifests.commits import Close, Counts, ExamineCommit, FileDigest, RecordError, SettleCommit
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
-from manifests.handover import KeptSetError, open_kept
-from manifests.records import Action, digest_json, identities_digest
+from manifests.handover import open_kept
+from manifests.records import Action, FilesError, digest_json, identities_digest
 
 # age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
 _AGE_OVERHEAD_BYTES = 8192
 _AGE_CHUNK_BYTES = 64 << 10
 _CHUNK = 1 << 20
+_FOLDERS = {"examined", "settled", "releases", "sealed", "journal"}
 
 
 @dataclass(slots=True)
@@ -52,11 +54,15 @@ def verify(root: Path) -> Report:
     numbers = collection.closed_settles()
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
     _verify_current(collection, released, report)
+    _verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
+    if numbers != list(range(1, len(numbers) + 1)):
+        report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
+    _verify_names(root, _FOLDERS | {collection.examine_plan.name, collection.current.name}, report)
     return report
 
 
 def _verify_examined(collection: Collection, report: Report) -> dict[str, ExamineCommit]:
-    plan = digest_json(json.loads(collection.examine_plan.read_bytes()))
+    plan = digest_json(_read_json(collection.examine_plan, report))
     commits: dict[str, ExamineCommit] = {}
     named, sealed = set(), set()
     for shard in collection.committed_shards():
@@ -76,10 +82,22 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
     return commits
 
 
+def _read_json(path: Path, report: Report) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one, and a problem, where it cannot be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        report.problems.append(f"{path}: missing or not a JSON object")
+        return {}
+    return value
+
+
 def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.Table, plan: str) -> Iterator[str]:
     path = collection.commit(commit.shard)
-    if commit.plan != plan:
-        yield f"{path}: examined under another plan than {collection.examine_plan.name}"
+    if commit.plan != plan or commit.shard != path.stem:
+        yield f"{path}: examined under another plan than {collection.examine_plan.name}, or another shard's record"
     features = decode_features(table)
     identities = list(features.identities())
     if len(identities) != commit.samples or identities_digest(identities) != commit.identities:
@@ -89,16 +107,20 @@ def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.
     withheld = features.withheld()
     if int(withheld.sum()) != commit.withheld:
         yield f"{path}: says {commit.withheld} withheld, its features hold {int(withheld.sum())}"
-    blank = table.filter(pa.array(withheld))
-    for name in blank.column_names:
-        if name not in ("shard", "index", "key", "withheld") and blank[name].null_count != blank.num_rows:
-            yield f"{path}: column {name} is not blank for withheld samples"
+    yield from _blank_problems(table, path)
     for item in commit.sealed:
         file = collection.sealed / item.name
         size = file.stat().st_size if file.is_file() else 0
         least = item.padded_size + 16 * (item.padded_size // _AGE_CHUNK_BYTES)
         if not least <= size <= least + _AGE_OVERHEAD_BYTES:
             yield f"{file}: missing or not of the size its commit names"
+
+
+def _blank_problems(table: pa.Table, path: Path) -> Iterator[str]:
+    blank = table.filter(table["withheld"])
+    for name in blank.column_names:
+        if name not in ("shard", "index", "key", "withheld") and blank[name].null_count != blank.num_rows:
+            yield f"{path}: column {name} is not blank for withheld samples"
 
 
 def _verify_settle(
@@ -118,11 +140,16 @@ def _verify_settle(
                 report.problems.append(f"{path.parent}/decisions/{shard}.json: not the record that was closed")
             counts = counts.plus(settled)
             current = commits.get(shard) if number == newest else None
+            if number == newest and current is None:
+                report.problems.append(
+                    f"{collection.commit(shard)}: missing or damaged; settle {number:04d} names it"
+                )
             report.problems += _settled_problems(collection, number, settled, current, released=close.released)
         except (RecordError, schema.TableError, ConservationError) as error:
             report.problems.append(str(error))
-    if counts != close.counts:
-        report.problems.append(f"{path}: its totals are not the sums of its shards")
+    if counts != close.counts or close.number != number:
+        report.problems.append(f"{path}: its totals are not the sums of its shards, or it is another settle's")
+    _verify_plan(path.parent, close, report)
     named = {f"{shard}.{suffix}" for shard in close.shards for suffix in ("json", "parquet")}
     _verify_names(path.parent / "decisions", named, report)
     _verify_names(path.parent, {"close.json", "plan.json", "summary.json", "decisions"}, report)
@@ -134,6 +161,18 @@ def _verify_settle(
     return close.released
 
 
+def _verify_plan(folder: Path, close: Close, report: Report) -> None:
+    plan = _read_json(folder / "plan.json", report)
+    examine = plan.get("examine")
+    decide = digest_json({"examine": digest_json(examine), "decide": plan.get("decide")})
+    stamps = examine.get("stamps") if isinstance(examine, dict) else None
+    if (digest_json(examine), decide, stamps) != (close.examine_plan, close.plan, list(close.stamps)):
+        report.problems.append(f"{folder / 'plan.json'}: not the plan that the settle was closed under")
+    summary = _read_json(folder / "summary.json", report)
+    if summary != {"number": close.number, **asdict(close.counts)}:
+        report.problems.append(f"{folder / 'summary.json'}: not what the settle counted")
+
+
 def _settled_problems(
     collection: Collection, number: int, settled: SettleCommit, commit: ExamineCommit | None, *, released: bool
 ) -> Iterator[str]:
@@ -143,6 +182,7 @@ def _settled_problems(
     found = (tally.keep, tally.remove, tally.quarantine, tally.withheld, tally.reasons)
     if found != (settled.keep, settled.remove, settled.quarantine, settled.withheld, settled.reasons):
         yield f"{path}: counts differ from its record"
+    yield from _blank_problems(table, path)
     if commit is not None and (
         commit.identities != settled.identities or hashlib.sha256(commit.encode()).hexdigest() != settled.examined
     ):
@@ -182,12 +222,12 @@ def _content_problems(
 
 def _verify_release(collection: Collection, close: Close, report: Report) -> None:
     release = collection.release(close.number)
-    for file in (close.uids, close.release_summary):
-        if file is None:
-            report.problems.append(f"{release}: released without uids.npy or summary.json")
-        else:
-            report.problems += _file_problems(release, file)
-    report.problems += _uid_problems(release, close)
+    if close.uids is None or close.release_summary is None:
+        report.problems.append(f"{release}: released without uids.npy or summary.json")
+    else:
+        report.problems += _file_problems(release, close.release_summary)
+        changed = list(_file_problems(release, close.uids))
+        report.problems += changed or _uid_problems(release, close)
     _verify_names(release, {"manifest", "shards", "uids.npy", "summary.json"}, report)
     _verify_names(release / "manifest", {f"{shard}.parquet" for shard in close.shards}, report)
     if (release / "shards").is_dir():
@@ -196,7 +236,7 @@ def _verify_release(collection: Collection, close: Close, report: Report) -> Non
             found = sum(1 for _ in open_kept(collection.root, number=close.number))
             if found != close.counts.keep:
                 report.problems.append(f"{release}/shards: holds {found} samples, {close.counts.keep} were kept")
-        except (KeptSetError, OSError) as error:
+        except (FilesError, OSError) as error:
             report.problems.append(str(error))
     report.checked.append(f"release {close.number:04d}: {close.counts.keep} kept samples, manifests, uids, tars")
 
@@ -218,7 +258,10 @@ def _uid_problems(release: Path, close: Close) -> Iterator[str]:
             yield f"{release / 'uids.npy'}: is not sorted"
         previous = tuple(part[-1])
     for shard in close.shards:
-        table = schema.read(release / "manifest" / f"{shard}.parquet")
+        try:
+            table = schema.read(release / "manifest" / f"{shard}.parquet")
+        except schema.TableError:
+            continue  # told with the shard's settle record
         wanted = np.frombuffer(b"".join(table["uid"].to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
         keys = np.ascontiguousarray(wanted).view(uids.dtype).reshape(-1)
         places = np.searchsorted(uids, keys)
@@ -227,11 +270,11 @@ def _uid_problems(release: Path, close: Close) -> Iterator[str]:
 
 
 def _verify_current(collection: Collection, released: list[int], report: Report) -> None:
-    text = collection.current.read_text(encoding="ascii").strip() if collection.current.is_file() else ""
-    wanted = f"{released[-1]:04d}" if released else ""
-    if text != wanted:
+    text = collection.current.read_bytes() if collection.current.is_file() else b""
+    wanted = f"{released[-1]:04d}\n" if released else ""
+    if text != wanted.encode():
         report.problems.append(
-            f"{collection.current}: names {text or 'nothing'}, the newest release is {wanted or 'none'}"
+            f"{collection.current}: does not name the newest release ({wanted.strip() or 'none'})"
         )
     for path in (collection.root / "releases").glob("*"):
         if not path.name.isdigit() or int(path.name) not in released:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manifests.records import FilesError
 from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError, VerificationError
 
 if TYPE_CHECKING:
@@ -165,6 +167,7 @@ def retry(
         raise ConfigError(f"{collection}: its journal does not say which configuration it was examined with")
     setup, options, count = _prepare(Path(os.fsdecode(note.read_bytes())), workers, device)
     examined = retry_all(setup, options, workers=count, reasons=wanted)
+    _raise_errors(examined)
     typer.echo(f"examined {examined.done} samples again")
     _settle(setup, options, count, examined)
 
@@ -264,14 +267,18 @@ def _examine(setup: Setup, options: WorkerOptions, workers: int, part: Part) -> 
 
     typer.echo(f"examine plan {setup.plan.examine_digest[:12]}, decide plan {setup.plan.decide_digest[:12]}")
     examined = examine_all(setup, options, workers=workers, part=part)
+    _raise_errors(examined)
+    typer.echo(f"examined {examined.done} shards; {examined.skipped} were examined before")
+    return examined
+
+
+def _raise_errors(examined: Examined) -> None:
     if examined.errors:
         worst = max(examined.errors, key=lambda item: item.exit_code == ExitCode.FAILED)
         text = "\n".join(item.error for item in examined.errors)
         error = RunError(f"{text}\n{len(examined.errors)} shards were not examined; run again to go on")
         error.exit_code = worst.exit_code
         raise error
-    typer.echo(f"examined {examined.done} shards; {examined.skipped} were examined before")
-    return examined
 
 
 def _settle(setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None) -> None:
@@ -307,6 +314,7 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 def main() -> None:
     """Run the command and exit with its code."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold pixels
     warnings.showwarning = _show_warning  # type: ignore[assignment] # two unused parameters are folded into one
     try:
         app(standalone_mode=False, prog_name="shardscrub")
@@ -314,6 +322,9 @@ def main() -> None:
     except ScrubError as error:
         typer.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except FilesError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = ExitCode.FAILED
     except typer.Exit as error:
         code = ExitCode(error.exit_code)
     except _UsageError as error:

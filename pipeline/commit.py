@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
-from classifiers.blocklists.lists import HashList
 
+from classifiers.blocklists.lists import HashList
 from manifests import cases, durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
@@ -74,7 +74,7 @@ def commit_shard(
         OSError: the disk is full; the state before holds.
     """
     for folder in (collection.examined, collection.sealed):
-        durable.sweep(folder, facts.shard)
+        durable.sweep(folder, collection.files_of(facts.shard))
     if identities_digest(features.identities()) != facts.identities:
         raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
     decisions = decide_samples(features, decider.lists, decider.policy)
@@ -103,7 +103,7 @@ def commit_shard(
         rows=clear.num_rows,
         faults=len(faulted_samples(clear)),
         withheld=int(np.count_nonzero(decisions.withheld)),
-        decided_under=plan.decide_digest,
+        judged_under=plan.judge_digest,
         generation=generation,
         features=file,
         sealed=sealed,

@@ -79,10 +79,11 @@ def retry_samples(
     """
     inventory = take_inventory(source, examiner.members)
     facts = _facts(inventory, source)
-    if facts.identities != commit.identities:
+    now, then = ((each.input_sha256, each.sidecar_sha256, each.identities) for each in (facts, commit))
+    if now != then:
         raise InputError(
-            f"shard {source.name}: holds other samples than when it was examined; "
-            "restore the file, or examine it into a new collection"
+            f"shard {source.name}: {source.path} or its sidecar is not what was examined; restore it, or examine "
+            "it into a new collection"
         )
     stored = decode_features(
         read(examiner.collection.examined / commit.features.name, sha256=commit.features.sha256)

@@ -90,11 +90,16 @@ class DecidePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Both plans, their digests and the `unsafe_` stamps that every output carries."""
+    """Both plans, their digests and the `unsafe_` stamps that every output carries.
+
+    `judge_digest` covers what decides an action, and so what is withheld: policy and lists, not the bounds and
+    forms of a release.
+    """
 
     examine: ExaminePlan
     decide: DecidePlan
     examine_digest: str
+    judge_digest: str
     decide_digest: str
     stamps: tuple[str, ...]
 
@@ -107,8 +112,10 @@ class Plan:
 def make_plan(examine: ExaminePlan, decide: DecidePlan) -> Plan:
     """Bind the two plans to their digests."""
     examine_digest = digest_json(examine.record())
-    decide_digest = digest_json({"examine": examine_digest, "decide": json.loads(json.dumps(asdict(decide)))})
-    return Plan(examine, decide, examine_digest, decide_digest, examine.stamps)
+    values = json.loads(json.dumps(asdict(decide)))
+    judge_digest = digest_json({"policy": values["policy_digest"], "lists": values["lists"]})
+    decide_digest = digest_json({"examine": examine_digest, "decide": values})
+    return Plan(examine, decide, examine_digest, judge_digest, decide_digest, examine.stamps)
 
 
 def software_versions() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,16 +39,37 @@ def count_settled(collection: Collection, number: int, shards: Sequence[str]) ->
     return counts, digests
 
 
+def begin_settle(collection: Collection, plan: Plan, number: int, *, release: bool) -> None:
+    """Make room for a settle: what an unfinished one left under another plan, or for no release now, is removed."""
+    settled, released = collection.settled(number), collection.release(number)
+    data = canonical_json(plan.record())
+    begun = settled / "plan.json"
+    if begun.exists() and begun.read_bytes() != data:
+        shutil.rmtree(settled)
+        shutil.rmtree(released, ignore_errors=True)
+    if not release and released.exists():
+        shutil.rmtree(released)
+    durable.make_folder(settled, mode=RESTRICTED_FOLDER_MODE)
+    durable.sweep(settled)
+    durable.write(begun, data, replace=True, mode=RESTRICTED_FILE_MODE)
+
+
+def point_current(collection: Collection, close: Close) -> None:
+    """Let `current` name a released settle; the last step, found done or done again."""
+    text = f"{close.number:04d}\n".encode()
+    if close.released and not (collection.current.is_file() and collection.current.read_bytes() == text):
+        durable.sweep(collection.root)
+        durable.write(collection.current, text, replace=True)
+
+
 def close_settle(
     collection: Collection, plan: Plan, number: int, shards: Sequence[str], *, refused: Sequence[str]
 ) -> Close:
     """Write everything that is about the whole settle and close it."""
     counts, digests = count_settled(collection, number, shards)
     settled = collection.settled(number)
-    durable.make_folder(settled, mode=RESTRICTED_FOLDER_MODE)
-    for folder in (settled, collection.root, collection.release(number)):
+    for folder in (settled, collection.release(number)):
         durable.sweep(folder)
-    _write_json(settled / "plan.json", plan.record(), mode=RESTRICTED_FILE_MODE)
     _write_json(settled / "summary.json", {"number": number, **asdict(counts)}, mode=RESTRICTED_FILE_MODE)
     uids = summary = None
     if not refused:
@@ -68,8 +90,7 @@ def close_settle(
         release_summary=summary,
     )
     close.write(settled / "close.json", replace=False, mode=RESTRICTED_FILE_MODE)
-    if close.released:
-        durable.write(collection.current, f"{number:04d}\n".encode(), replace=True)
+    point_current(collection, close)
     return close
 
 

@@ -34,7 +34,7 @@ from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
 from pipeline.ingest.shards import ShardSource
 from pipeline.progress import show_progress
-from pipeline.release import close_settle
+from pipeline.release import begin_settle, close_settle, point_current
 from pipeline.settle import fault_share_problems, read_commit
 from pipeline.setup import Setup, begin
 
@@ -129,9 +129,11 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         commits = [read_commit(collection, shard, setup.plan) for shard in shards]
         closed = _closed_already(collection, setup, commits)
         if closed is not None:
+            point_current(collection, closed)
             return closed, True
         number = collection.next_settle()
         refused = _refusals(setup.config, commits)
+        begin_settle(collection, setup.plan, number, release=not refused)
         tasks = [Task("settle", shard, number, release=not refused) for shard in shards]
         outcomes = _run(setup, options, tasks, workers=workers, what="settle")
         errors = [item for item in outcomes if item.error]

@@ -12,6 +12,7 @@ summaries, close, `current`. Needs no model and touches no pixel.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> Se
     done = _already_done(folder / f"{shard}.json", commit, settler)
     if done is not None:
         return done
-    if commit.decided_under != settler.plan.decide_digest:
+    if commit.judged_under != settler.plan.judge_digest:
         stored = _load(collection, commit)
         commit = commit_shard(
             stored,
@@ -95,7 +96,7 @@ def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> Se
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
     durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
-    durable.sweep(folder, shard)
+    durable.sweep(folder, collection.files_of(shard))
     written = _write_table(table, folder / f"{shard}.parquet", settler, mode=RESTRICTED_FILE_MODE)
     manifest, tar = _write_release(shard, source, commit, features, decisions, settler)
     record = SettleCommit(
@@ -154,7 +155,7 @@ def _write_release(
     kept = decisions.index[(decisions.actions == Action.KEEP) & ~decisions.withheld]
     for name in ("manifest", "shards") if settler.with_tars else ("manifest",):
         durable.make_folder(release / name)
-        durable.sweep(release / name, shard)
+        durable.sweep(release / name, settler.collection.files_of(shard))
     tar = None
     if settler.with_tars:
         tar = _write_tar(shard, source, commit, features, kept, settler, release / "shards" / f"{shard}.tar")
@@ -191,6 +192,8 @@ def _write_tar(
     settler: Settler,
     target: Path,
 ) -> FileDigest:
+    if not len(kept):
+        return write_kept_shard(Path(os.devnull), (), target)  # nothing to copy: the source may be lost
     if source is None or source.missing:
         raise InputError(
             f"shard {shard}: its tar is needed to copy kept samples and is not named by the configuration or not "

@@ -15,7 +15,6 @@ from pathlib import Path
 from classifiers.blocklists.lists import HashList, ListError, load_list
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import HASH_KINDS
-
 from classifiers.heads.mlp import MlpHead
 from classifiers.weights import WeightsError, check_pin
 from manifests import durable
@@ -23,7 +22,7 @@ from manifests.cases import SealError, check_recipients
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.records import canonical_json
 from pipeline.commit import Decider
-from pipeline.config import Config, load_config
+from pipeline.config import Config, ListConfig, load_config
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.errors import ConfigError
 from pipeline.examine import Examiner
@@ -80,9 +79,7 @@ def load_setup(options: WorkerOptions) -> Setup:
     sources = find_shards(config.input, base=options.config.absolute().parent)
     recorded = read_recorded(collection.examine_plan)
     try:
-        lists = tuple(
-            load_list(item.file, list_id=item.id, purpose=item.purpose, radius=item.radius) for item in config.list
-        )
+        lists = tuple(_read_list(item) for item in config.list)
         folder, heads = _read_models(config, recorded)
         policy = _read_policy(config, lists, heads)
         check_recipients(config.sealed.recipients)
@@ -190,6 +187,13 @@ def _read_models(
     for duplicate in sorted({text for text in names if names.count(text) > 1}):
         raise ConfigError(f"two [[head]] files call themselves {duplicate!r}; names are unique")
     return folder, heads
+
+
+def _read_list(item: ListConfig) -> HashList:
+    try:
+        return load_list(item.file, list_id=item.id, purpose=item.purpose, radius=item.radius)
+    except OSError as error:
+        raise ConfigError(f"[[list]] {item.id!r}: {item.file} cannot be read ({error.strerror})") from None
 
 
 def _read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[MlpHead, ...]) -> Policy:

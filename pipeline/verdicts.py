@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from classifiers.blocklists.lists import HashList
-from classifiers.blocklists.match import match_digests, nearest_codes
 from numpy.typing import NDArray
 
+from classifiers.blocklists.lists import HashList
+from classifiers.blocklists.match import match_digests, nearest_codes
 from manifests.features import ShardFeatures
 from manifests.records import Action
 from manifests.schema import decision_schema
@@ -85,16 +86,17 @@ def decide_samples(features: ShardFeatures, lists: Sequence[HashList], policy: P
     role = features.strings("role")
     action = rows.action.astype(np.int8)
     for row, kind in enumerate(role):
-        if kind == "copied" and rows.rule[row] < 0:
+        is_faulty = bool(sample_fault[row] or fault[row])
+        if kind == "copied" and rows.rule[row] < 0 and not is_faulty:
             action[row] = Action.KEEP
-        elif sample_fault[row] or fault[row] or kind != "image" or rows.missing[row]:
+        elif is_faulty or kind != "image" or rows.missing[row]:
             action[row] = max(int(action[row]), Action.QUARANTINE)
     before = features.withheld()
     index = features.indices()
     starts = np.flatnonzero(np.diff(index, prepend=-1))
-    ends = np.append(starts[1:], len(index))
-    deciding = np.array([s + int(np.argmax(action[s:e])) for s, e in zip(starts, ends, strict=True)], np.int64)
-    sensitive = np.array([bool(rows.sensitive[s:e].any()) for s, e in zip(starts, ends, strict=True)], np.bool_)
+    spans = list(pairwise([*starts.tolist(), len(index)]))
+    deciding = np.array([start + int(np.argmax(action[start:end])) for start, end in spans], np.int64)
+    sensitive = np.array([bool(rows.sensitive[start:end].any()) for start, end in spans], np.bool_)
     withheld = before[deciding] | sensitive | (action[deciding] == Action.SEAL)
     actions = np.where(before[deciding], np.int8(-1), action[deciding])
     reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row]) for row in deciding]

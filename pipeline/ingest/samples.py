@@ -155,13 +155,22 @@ def _describe(
     rest = {
         name: value for name, value in found.items() if name not in ("url", "caption", "key") and value is not None
     }
-    metadata = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str) if rest else None
-    return url if isinstance(url, str) else None, caption if isinstance(caption, str) else None, metadata
+    return _text(url), _text(caption), _text(_to_json(rest)) if rest else None
+
+
+def _text(value: object) -> str | None:
+    """Return what Arrow can hold: JSON can spell halves of surrogate pairs, which UTF-8 cannot."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _parse(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text) if text is not None else {}
+        _to_json(value)  # what is nested almost too deeply to be read is nested too deeply to be written
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -173,7 +182,8 @@ def _read_sidecar(source: ShardSource) -> tuple[dict[str, dict[str, Any]], str |
         return {}, None
     try:
         table = pq.read_table(source.sidecar, use_threads=False)
-    except (pa.ArrowException, OSError):
+        listed = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError):  # also text that is not UTF-8, impossible dates
         return {}, f"the sidecar {source.sidecar.name} is not a readable Parquet table"
     if not {"key", "status"} <= set(table.column_names):
         return {}, (
@@ -182,7 +192,7 @@ def _read_sidecar(source: ShardSource) -> tuple[dict[str, dict[str, Any]], str |
         )
     rows: dict[str, dict[str, Any]] = {}
     damage = None
-    for row in table.to_pylist():
+    for row in listed:
         if row["status"] == "success":
             if str(row["key"]) in rows:
                 damage = f"the sidecar {source.sidecar.name} promises one key twice"

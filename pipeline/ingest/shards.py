@@ -19,7 +19,7 @@ from braceexpand import braceexpand
 from pipeline.config import InputConfig
 from pipeline.errors import ConfigError
 
-_NAME = re.compile(r"[^/\\~\x00-\x1f]+")
+_NAME = re.compile(r"[^/\\~\x00-\x1f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _source(path: Path, item: InputConfig) -> ShardSource:
     name = item.prefix + (path.name[: -len(".tar")] if path.name.endswith(".tar") else path.name)
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise ConfigError(
-            f"{path}: {name!r} cannot name a shard (no '/', '~' or control characters, no leading dot)"
+            f"{str(path)!r} cannot name a shard (no '/', '~' or control characters, no leading dot, UTF-8 only)"
         )
     sidecar = path.with_suffix(".parquet")
     return ShardSource(name, path, sidecar if item.sidecar == "auto" and sidecar.is_file() else None)

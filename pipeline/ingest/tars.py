@@ -63,6 +63,9 @@ def index_tar(path: Path) -> TarIndex:
                 break
             if info is None:
                 break
+            if archive.offset < info.offset_data:  # a negative size: read on, and it would lead round in a circle
+                damage = f"unreadable bytes after byte {info.offset}; members may be missing"
+                break
             if not info.isdir():
                 members.append(_member(info, size))
         if members and members[-1].fault is FaultKind.CUT_SHORT:
