@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classifiers.blocklists.lists import HashList, ListError, load_list
+from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import HASH_KINDS
 from classifiers.heads.mlp import MlpHead
@@ -219,8 +220,6 @@ def _resolve_device(config: Config, options: WorkerOptions, recorded: dict[str, 
     if recorded is not None:
         device = str(recorded["device"]) if wanted == "auto" else wanted
         return device, str(recorded["precision"]) if precision == "auto" else precision
-    from classifiers.embedders.open_clip import resolve_device, resolve_precision  # noqa: PLC0415 - imports torch
-
     try:
         device = resolve_device(wanted)
         return device, resolve_precision(precision, device)

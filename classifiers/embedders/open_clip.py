@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from classifiers.embedders.devices import DEVICES, resolve_device
 from classifiers.embedders.folder import embedder_name, read_folder
 from classifiers.embedders.views import borrow, square_view
 from classifiers.signals import Embeddings, Pixels, Views
@@ -29,44 +30,6 @@ from classifiers.weights import WeightsError, check_pin
 # On CPUs we saw that below 8 rows (ViT-B/32, fp32, 1 to 16 threads).
 MIN_ROWS = 16
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_DEVICES = ("cpu", "cuda")
-
-
-def resolve_device(requested: str) -> str:
-    """Return 'cpu' or 'cuda' for 'auto', 'cpu' or 'cuda'.
-
-    Raises:
-        ValueError: another word, or CUDA where there is none.
-    """
-    if requested not in ("auto", *_DEVICES):
-        raise ValueError(f"device: expected auto, cpu or cuda, found '{requested}'")
-    if requested == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device: cuda was asked for, but torch {torch.__version__} finds no CUDA device; "
-            "ask for cpu, or install a CUDA build of torch on a machine with a GPU"
-        )
-    if requested == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return requested
-
-
-def resolve_precision(requested: str, device: str, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
-    """Return 'fp32' or 'bf16' for 'auto', 'fp32' or 'bf16' on 'cpu' or 'cuda'.
-
-    'auto' is bf16 on CUDA and on CPUs that multiply bf16 in hardware (avx512_bf16 or amx_bf16 among the
-    flags in `cpu_info`), else fp32.
-
-    Raises:
-        ValueError: another word.
-    """
-    if requested not in ("auto", *_DTYPES):
-        raise ValueError(f"precision: expected auto, fp32 or bf16, found '{requested}'")
-    if requested != "auto":
-        return requested
-    if device == "cuda":
-        return "bf16"
-    flags = cpu_info.read_text().split() if cpu_info.is_file() else []
-    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "fp32"
 
 
 class OpenClipEmbedder:
@@ -91,7 +54,7 @@ class OpenClipEmbedder:
             WeightsError: missing, not the pinned folder, pickled weights, or a configuration that is not supported.
             ValueError: unknown device or precision, or a batch under 1.
         """
-        if device not in _DEVICES or precision not in _DTYPES or batch < 1:
+        if device not in DEVICES or precision not in _DTYPES or batch < 1:
             raise ValueError(f"expected cpu or cuda, fp32 or bf16, 1 row or more: {device}, {precision}, {batch}")
         what = f"embedder '{name}'"
         check_pin(folder, sha256, what=what)

@@ -15,7 +15,8 @@ from PIL import Image
 from stand_ins import draw_picture
 
 from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
-from classifiers.embedders.open_clip import OpenClipEmbedder, resolve_device, resolve_precision
+from classifiers.embedders.devices import resolve_device, resolve_precision
+from classifiers.embedders.open_clip import OpenClipEmbedder
 from classifiers.embedders.views import square_view
 from classifiers.torchvision_schemas import open_clip
 from classifiers.weights import WeightsError, digest_folder
