@@ -28,7 +28,7 @@ class HashCode:
     """
 
     codes: NDArray[np.uint8]
-    quality: int
+    quality: int | None
     usable: bool
 
 
@@ -38,6 +38,16 @@ class HashKind(Protocol):
     @property
     def name(self) -> str:
         """Recipe, with everything that changes the output: `pdq:fullres`."""
+        ...
+
+    @property
+    def variants(self) -> int:
+        """Rows of codes that one picture gives: 8 with the turned and mirrored ones, else 1."""
+        ...
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one code."""
         ...
 
     def encode(self, pixels: Pixels) -> HashCode | None:

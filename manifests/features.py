@@ -18,26 +18,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from manifests.schema import PDQ_BYTES, PDQ_VARIANTS, FeatureColumns, examined_schema
+from manifests.schema import CODE_BYTES, FeatureColumns, algorithm_of, examined_schema
 
 _WIDTHS = {"md5": 16, "sha1": 20, "sha256": 32}
 
 
 @dataclass(frozen=True, slots=True)
 class HashColumn:
-    """One perceptual hash of every row: codes uint8 [R, 8, 32], quality uint8 [R], usable and hashable bool [R]."""
+    """One perceptual hash of one view of every row.
+
+    codes: uint8 [R, variants, bytes]. quality: float32 [R], 0 to 100, NaN where the hash has none. usable,
+    hashable: bool [R]; a row is not hashable where the picture lacks the view or is too small for the hash.
+    """
 
     codes: NDArray[np.uint8]
-    quality: NDArray[np.uint8]
+    quality: NDArray[np.float32]
     usable: NDArray[np.bool_]
     hashable: NDArray[np.bool_]
 
     @classmethod
-    def empty(cls, rows: int) -> HashColumn:
+    def empty(cls, rows: int, variants: int, code_bytes: int) -> HashColumn:
         """Return a column in which nothing could be hashed yet."""
         return cls(
-            np.zeros((rows, PDQ_VARIANTS, PDQ_BYTES), np.uint8),
-            np.zeros(rows, np.uint8),
+            np.zeros((rows, variants, code_bytes), np.uint8),
+            np.full(rows, np.nan, np.float32),
             np.zeros(rows, np.bool_),
             np.zeros(rows, np.bool_),
         )
@@ -63,7 +67,8 @@ class ShardFeatures:
     @property
     def columns(self) -> FeatureColumns:
         """What shapes the table."""
-        return FeatureColumns(tuple(self.hashes), int(self.embedding.shape[1]), tuple(self.scores))
+        hashes = tuple((name, int(column.codes.shape[1])) for name, column in self.hashes.items())
+        return FeatureColumns(hashes, int(self.embedding.shape[1]), tuple(self.scores))
 
     def strings(self, name: str) -> list[str | None]:
         """Return one column of text."""
@@ -77,6 +82,10 @@ class ShardFeatures:
     def withheld(self) -> NDArray[np.bool_]:
         """Return which rows are blank because their sample is withheld."""
         return np.asarray(self.table["withheld"].to_numpy(zero_copy_only=False), np.bool_)
+
+    def crawled(self) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+        """Return the digests that the crawl recorded: by algorithm, uint8 [R, width] and which rows have one."""
+        return {name: _matrix(self.table[f"crawl_{name}"], width) for name, width in _WIDTHS.items()}
 
     def identities(self) -> Iterator[tuple[int, str]]:
         """Iterate over (index, key) of the samples, each once, in order."""
@@ -95,8 +104,10 @@ def encode_features(features: ShardFeatures) -> pa.Table:
     for name in _WIDTHS:
         arrays[name] = _binary(features.digests[name], features.digested)
     for name, column in features.hashes.items():
-        arrays[name] = _binary(column.codes.reshape(-1, PDQ_VARIANTS * PDQ_BYTES), column.hashable)
-        arrays[f"{name}.quality"] = pa.array(column.quality, mask=~column.hashable)
+        width = column.codes.shape[1] * column.codes.shape[2]
+        arrays[name] = _binary(column.codes.reshape(-1, width), column.hashable)
+        rated = column.hashable & ~np.isnan(column.quality)
+        arrays[f"{name}.quality"] = pa.array(np.nan_to_num(column.quality).astype(np.uint8), mask=~rated)
         arrays[f"{name}.usable"] = pa.array(column.usable, mask=~column.hashable)
     dims = features.embedding.shape[1]
     if dims:
@@ -116,11 +127,12 @@ def decode_features(table: pa.Table) -> ShardFeatures:
     scores: dict[str, NDArray[np.float32]] = {}
     for name in table.column_names:
         if f"{name}.quality" in table.column_names:
-            flat, known = _matrix(table[name], PDQ_VARIANTS * PDQ_BYTES)
+            width = table[name].type.byte_width
+            flat, known = _matrix(table[name], width)
             usable = table[f"{name}.usable"].fill_null(False).to_numpy(zero_copy_only=False)
             hashes[name] = HashColumn(
-                flat.reshape(rows, PDQ_VARIANTS, PDQ_BYTES),
-                np.asarray(table[f"{name}.quality"].fill_null(0).to_numpy(), np.uint8),
+                flat.reshape(rows, width // CODE_BYTES[algorithm_of(name)], CODE_BYTES[algorithm_of(name)]),
+                np.asarray(table[f"{name}.quality"].to_numpy(), np.float32),
                 np.asarray(usable, np.bool_),
                 known,
             )

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 
-PDQ_VARIANTS = 8
-PDQ_BYTES = 32
+# Bytes of one code by the algorithm that a hash column's name begins with (`pdq:fullres.oriented`).
+CODE_BYTES = {"pdq": 32, "phash": 8, "dhash": 8, "whash": 8, "ahash": 8}
 _ROW_GROUP = 4096
 
 
@@ -32,11 +32,16 @@ class TableError(FilesError):
 
 @dataclass(frozen=True, slots=True)
 class FeatureColumns:
-    """What shapes the feature table: hash columns by name, embedding width, score columns by name."""
+    """What shapes the feature table: hash columns and their variants, embedding width, score columns by name."""
 
-    hashes: tuple[str, ...]
+    hashes: tuple[tuple[str, int], ...]
     dims: int
     scores: tuple[str, ...]
+
+
+def algorithm_of(column: str) -> str:
+    """Return the algorithm of a hash column: `pdq` of `pdq:fullres.oriented`."""
+    return column.partition(":")[0]
 
 
 def examined_schema(columns: FeatureColumns) -> pa.Schema:
@@ -58,13 +63,17 @@ def examined_schema(columns: FeatureColumns) -> pa.Schema:
         pa.field("md5", pa.binary(16)),
         pa.field("sha1", pa.binary(20)),
         pa.field("sha256", pa.binary(32)),
+        pa.field("hash_source", pa.string()),
+        pa.field("crawl_md5", pa.binary(16)),
+        pa.field("crawl_sha1", pa.binary(20)),
+        pa.field("crawl_sha256", pa.binary(32)),
         pa.field("format", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
     ]
-    for name in columns.hashes:
+    for name, variants in columns.hashes:
         fields += [
-            pa.field(name, pa.binary(PDQ_VARIANTS * PDQ_BYTES)),
+            pa.field(name, pa.binary(variants * CODE_BYTES[algorithm_of(name)])),
             pa.field(f"{name}.quality", pa.uint8()),
             pa.field(f"{name}.usable", pa.bool_()),
         ]

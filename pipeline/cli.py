@@ -212,6 +212,32 @@ def train_head(
     typer.echo(f'file = "{made.path}"\nsha256 = "{made.sha256}"')
 
 
+@app.command("hash")
+def hash_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Image files.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file.")] = False,
+    kinds: Annotated[str, typer.Option(help="Kinds of hash, with commas.")] = "pdq:fullres",
+) -> None:
+    """Print every digest, hash, quality and view of files; writes nothing."""
+    import json
+
+    from classifiers.hashes.registry import HASH_KINDS
+    from pipeline.config import VIEWS
+    from pipeline.decode import DecodeLimits, Decoder
+    from pipeline.hash_files import hash_files
+    from pipeline.hash_pictures import PictureHashes
+
+    names = tuple(kinds.split(","))
+    for name in names:
+        if name not in HASH_KINDS:
+            raise ConfigError(f"--kinds: {name!r} is unknown; they are {', '.join(HASH_KINDS)}")
+    hashes = PictureHashes(tuple(HASH_KINDS[name]() for name in names), VIEWS)
+    with Decoder(DecodeLimits(animated="first-frame", trailing_bytes="copy")) as decoder:
+        for found in hash_files(files, hashes, decoder):
+            typer.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+
+
 @keys_app.command("new")
 def keys_new(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the secret key (mode 0600).")],

@@ -16,7 +16,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from classifiers.hashes.views import VIEW_NAMES
 from pipeline.errors import ConfigError
+
+THUMBNAIL = "thumbnail"
+VIEWS = (*VIEW_NAMES, THUMBNAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,14 @@ class DecodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HashesConfig:
+    """Which perceptual hashes are taken, of which views of a picture (`classifiers.hashes`)."""
+
+    kinds: tuple[str, ...] = ("pdq:fullres",)
+    views: tuple[str, ...] = VIEWS
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedderConfig:
     """The image tower: a folder as open_clip's `local-dir:` reads it, pinned by digest."""
 
@@ -79,6 +91,7 @@ class ListConfig:
     file: Path
     purpose: Literal["csam", "other"]
     radius: int = 31
+    radius64: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,7 @@ class Config:
     list: tuple[ListConfig, ...] = ()
     members: MembersConfig = field(default_factory=MembersConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    hashes: HashesConfig = field(default_factory=HashesConfig)
     sealed: SealedConfig = field(default_factory=SealedConfig)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -144,6 +158,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "workers": (0, 4096),
     "batch": (1, 65536),
     "radius": (0, 127),
+    "radius64": (0, 31),
     "max_fault_share_shard": (0, 1),
     "max_fault_share_run": (0, 1),
     "threads": (1, 1024),

@@ -14,25 +14,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from classifiers.hashes.digests import take_digests
 from numpy.typing import NDArray
 
-from classifiers.signals import Classifier, Embedder, HashKind
+from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
+from classifiers.signals import Classifier, Embedder, HashCode
 from manifests.features import HashColumn, ShardFeatures
 from manifests.records import FaultKind
 from pipeline.decode import Decoder
+from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import Inventory, Sample, SampleMember
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.tars import read_member
-
-VIEW = "oriented"
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """The hashes, the embedder and the heads of a plan; without an embedder there are no heads."""
 
-    hashes: tuple[HashKind, ...]
+    hashes: PictureHashes
     embedder: Embedder | None
     heads: tuple[Classifier, ...]
     batch: int
@@ -57,11 +56,9 @@ def digest_members(source: ShardSource, inventory: Inventory) -> Rows:
     for sample in inventory.samples:
         rows += [(sample, item) for item in sample.examined] or [(sample, None)]
     count = len(rows)
-    digests = {
-        name: np.zeros((count, width), np.uint8) for name, width in (("md5", 16), ("sha1", 20), ("sha256", 32))
-    }
+    digests = {name: np.zeros((count, width), np.uint8) for name, width in DIGEST_WIDTHS.items()}
     digested = np.zeros(count, np.bool_)
-    if not source.missing:
+    if not source.missing and not source.is_table:
         with source.path.open("rb") as file:
             for row, (_, item) in enumerate(rows):
                 if item is not None:
@@ -106,9 +103,18 @@ class _Sheet:
         self.format: list[str | None] = [None] * count
         self.width: list[int | None] = [None] * count
         self.height: list[int | None] = [None] * count
-        self.hashes = {f"{kind.name}.{VIEW}": HashColumn.empty(count) for kind in models.hashes}
+        self.hashes = {
+            name: HashColumn.empty(count, kind.variants, kind.code_bytes)
+            for name, kind in models.hashes.columns.items()
+        }
         self.embedding = np.full((count, dims), np.nan, np.float16)
         self.scores = {head.name: np.full(count, np.nan, np.float32) for head in models.heads}
+
+    def put_code(self, row: int, name: str, code: HashCode) -> None:
+        column = self.hashes[name]
+        column.codes[row], column.usable[row], column.hashable[row] = code.codes, code.usable, True
+        if code.quality is not None:
+            column.quality[row] = code.quality
 
     def features(self, rows: Rows) -> ShardFeatures:
         samples = [sample for sample, _ in rows.rows]
@@ -138,6 +144,17 @@ class _Sheet:
                 },
                 "sample_fault": pa.array([sample.fault for sample in samples], pa.string()),
                 "fault": pa.array(faults, pa.string()),
+                "hash_source": pa.array(_hash_sources(rows), pa.string()),
+                **{
+                    f"crawl_{name}": pa.array(
+                        [
+                            sample.crawl.get(name) if is_first else None
+                            for sample, is_first in zip(samples, first, strict=True)
+                        ],
+                        pa.binary(width),
+                    )
+                    for name, width in DIGEST_WIDTHS.items()
+                },
                 "format": pa.array(self.format, pa.string()),
                 "width": pa.array(self.width, pa.int32()),
                 "height": pa.array(self.height, pa.int32()),
@@ -161,23 +178,23 @@ def _measure_batch(
     start, stop = bounds
     views: NDArray[np.uint8] | None = None
     seen: list[int] = []
-    for row, picture in zip(wanted, decoder.decode(_read(source, rows, wanted)), strict=True):
+    thumbnails: dict[int, bytes] = {}
+    images = _read(source, rows, wanted, models.hashes, thumbnails)
+    for row, picture in zip(wanted, decoder.decode(images), strict=True):
         if isinstance(picture, FaultKind):
             sheet.fault[row] = picture
             continue
         sheet.format[row], sheet.width[row], sheet.height[row] = picture.format, picture.width, picture.height
-        for kind in models.hashes:
-            code = kind.encode(picture.pixels)
-            if code is not None:
-                column = sheet.hashes[f"{kind.name}.{VIEW}"]
-                column.codes[row], column.quality[row] = code.codes, code.quality
-                column.usable[row], column.hashable[row] = code.usable, True
+        for name, code in models.hashes.of_picture(picture):
+            sheet.put_code(row, name, code)
         if models.embedder is not None:
             view = models.embedder.view(picture.pixels)
             if views is None:
                 views = np.zeros((stop - start, *view.shape), np.uint8)
             views[row - start] = view
             seen.append(row)
+    for row, name, code in models.hashes.of_thumbnails(thumbnails, decoder):
+        sheet.put_code(row, name, code)
     if models.embedder is None or views is None:
         return
     embedding = models.embedder.embed(views)
@@ -192,12 +209,31 @@ def _measure_batch(
                 sheet.scores[name][row] = values[row - start] if np.isfinite(values[row - start]) else np.nan
 
 
-def _read(source: ShardSource, rows: Rows, wanted: Sequence[int]) -> Iterator[bytes]:
+def _read(
+    source: ShardSource, rows: Rows, wanted: Sequence[int], hashes: PictureHashes, thumbnails: dict[int, bytes]
+) -> Iterator[bytes]:
+    """Yield the bytes of each row, leaving the thumbnails found in them in `thumbnails`."""
     with source.path.open("rb") as file:
         for row in wanted:
             item = rows.rows[row][1]
             assert item is not None
-            yield read_member(file, item.member)
+            data = read_member(file, item.member)
+            thumbnail = hashes.find_thumbnail(data)
+            if thumbnail is not None:
+                thumbnails[row] = thumbnail
+            yield data
+
+
+def _hash_sources(rows: Rows) -> list[str | None]:
+    """Say where each row's digests come from: the bytes at hand, the crawl alone, or bytes that were re-encoded."""
+    sources: list[str | None] = []
+    for row, (sample, _) in enumerate(rows.rows):
+        if not rows.digested[row]:
+            sources.append("crawl" if sample.crawl else None)
+            continue
+        same = all(rows.digests[name][row].tobytes() == value for name, value in sample.crawl.items())
+        sources.append("bytes" if same else "reencoded")
+    return sources
 
 
 def _is_decodable(sample: Sample, item: SampleMember | None) -> bool:

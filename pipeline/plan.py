@@ -69,6 +69,7 @@ class ListPlan:
     id: str
     purpose: str
     radius: int
+    radius64: int
     set_digest: str
     entries: int
 

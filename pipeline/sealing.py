@@ -12,6 +12,7 @@ import pyarrow as pa
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import Hit, find_hits
 from manifests.features import decode_features
+from manifests.schema import algorithm_of
 from pipeline.verdicts import SampleDecisions
 
 _HIT = pa.struct(
@@ -43,15 +44,19 @@ def sealed_records(hidden: pa.Table, decisions: SampleDecisions, lists: Sequence
 
 def _hits(hidden: pa.Table, lists: Sequence[HashList]) -> list[list[dict[str, object]]]:
     features = decode_features(hidden)
+    crawled = features.crawled()
     found: list[list[dict[str, object]]] = []
     for row in range(hidden.num_rows):
         digests = {name: values[row] for name, values in features.digests.items()}
         hits: list[tuple[Hit, str | None]] = []
         if features.digested[row]:
             hits += [(hit, None) for hit in find_hits(lists, digests, None)]
+        recorded = {name: values[row] for name, (values, _) in crawled.items()}
+        if any(known[row] for _, known in crawled.values()):
+            hits += [(hit, "crawl") for hit in find_hits(lists, recorded, None)]
         for name, column in features.hashes.items():
             if column.usable[row]:
-                near = find_hits(lists, digests, column.codes[row])
+                near = find_hits(lists, digests, column.codes[row], algorithm=algorithm_of(name))
                 hits += [(hit, name) for hit in near if hit.basis == "listed-near"]
         found.append(
             [

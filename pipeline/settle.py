@@ -194,6 +194,8 @@ def _write_tar(
 ) -> FileDigest:
     if not len(kept):
         return write_kept_shard(Path(os.devnull), (), target)  # nothing to copy: the source may be lost
+    if source is not None and source.is_table:
+        return write_kept_shard(source.path, [], target)
     if source is None or source.missing:
         raise InputError(
             f"shard {shard}: its tar is needed to copy kept samples and is not named by the configuration or not "

@@ -22,14 +22,16 @@ from manifests import durable
 from manifests.cases import SealError, check_recipients
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.records import canonical_json
+from manifests.schema import CODE_BYTES
 from pipeline.commit import Decider
-from pipeline.config import Config, ListConfig, load_config
+from pipeline.config import VIEWS, Config, ListConfig, load_config
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.errors import ConfigError
 from pipeline.examine import Examiner
 from pipeline.executors.protocol import OnRows, WorkerOptions
+from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.shards import ShardSource, find_shards
-from pipeline.measure import VIEW, Models
+from pipeline.measure import Models
 from pipeline.plan import (
     DecidePlan,
     DecodePlan,
@@ -44,7 +46,6 @@ from pipeline.plan import (
 from pipeline.policy import Policy, PolicyError, SignalSpec, load_policy, shipped_policy
 from pipeline.verdicts import list_signal_specs
 
-HASHES = ("pdq:fullres",)
 STAND_IN_STAMP = "unsafe_stand_in_models"
 
 
@@ -81,6 +82,7 @@ def load_setup(options: WorkerOptions) -> Setup:
     recorded = read_recorded(collection.examine_plan)
     try:
         lists = tuple(_read_list(item) for item in config.list)
+        _check_hashes(config, lists)
         folder, heads = _read_models(config, recorded)
         policy = _read_policy(config, lists, heads)
         check_recipients(config.sealed.recipients)
@@ -148,7 +150,7 @@ def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
 
 
 def _load_models(config: Config, plan: ExaminePlan, heads: tuple[MlpHead, ...]) -> Models:
-    hashes = tuple(HASH_KINDS[name]() for name in HASHES)
+    hashes = PictureHashes(tuple(HASH_KINDS[name]() for name in config.hashes.kinds), config.hashes.views)
     if config.embedder is None:
         return Models(hashes, None, (), plan.batch)
     import torch  # noqa: PLC0415 - half a second and 200 MB that settling does without
@@ -192,7 +194,9 @@ def _read_models(
 
 def _read_list(item: ListConfig) -> HashList:
     try:
-        return load_list(item.file, list_id=item.id, purpose=item.purpose, radius=item.radius)
+        return load_list(
+            item.file, list_id=item.id, purpose=item.purpose, radius=item.radius, radius64=item.radius64
+        )
     except OSError as error:
         raise ConfigError(f"[[list]] {item.id!r}: {item.file} cannot be read ({error.strerror})") from None
 
@@ -267,7 +271,7 @@ def _examine_plan(
             decode.memory_mb,
             decode.animated,
         ),
-        hashes=tuple(f"{item}.{VIEW}" for item in HASHES),
+        hashes=tuple(_hash_names(config)),
         embedder=name,
         dims=0 if folder is None else folder.dims,
         heads=tuple(head.full_name for head in heads),
@@ -287,7 +291,8 @@ def _decide_plan(config: Config, policy: Policy, lists: tuple[HashList, ...]) ->
         policy_text=policy.text,
         signals=policy.signals,
         lists=tuple(
-            ListPlan(item.list_id, item.purpose, item.radius, item.set_digest, _entries(item)) for item in lists
+            ListPlan(item.list_id, item.purpose, item.radius, item.radius64, item.set_digest, _entries(item))
+            for item in lists
         ),
         shards=config.release.shards,
         max_fault_share_shard=config.release.max_fault_share_shard,
@@ -297,4 +302,27 @@ def _decide_plan(config: Config, policy: Policy, lists: tuple[HashList, ...]) ->
 
 
 def _entries(item: HashList) -> int:
-    return len(item.codes) + sum(len(rows) for rows in item.digests.values())
+    return sum(len(rows) for rows in (item.codes, *item.digests.values(), *item.codes64.values()))
+
+
+def _hash_names(config: Config) -> Iterator[str]:
+    for kind in config.hashes.kinds:
+        for view in config.hashes.views:
+            yield f"{HASH_KINDS[kind]().name}.{view}"
+
+
+def _check_hashes(config: Config, lists: tuple[HashList, ...]) -> None:
+    for name, allowed in (("kinds", tuple(HASH_KINDS)), ("views", VIEWS)):
+        chosen = getattr(config.hashes, name)
+        unknown = [value for value in chosen if value not in allowed]
+        if unknown or not chosen or len(set(chosen)) < len(chosen):
+            known = ", ".join(allowed)
+            raise ConfigError(f"[hashes] {name}: expected some of {known}, each once; found {list(chosen)}")
+    taken = {kind.partition(":")[0] for kind in config.hashes.kinds}
+    for item in lists:
+        for algorithm in CODE_BYTES:
+            if len(item.coded(algorithm)[0]) and algorithm not in taken:
+                raise ConfigError(
+                    f"list {item.list_id!r} holds {algorithm} codes, which [hashes] kinds does not take; "
+                    "add a kind of that name, or leave them out of the list"
+                )

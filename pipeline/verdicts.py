@@ -22,11 +22,12 @@ from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import match_digests, nearest_codes
 from manifests.features import ShardFeatures
 from manifests.records import Action
-from manifests.schema import decision_schema
+from manifests.schema import CODE_BYTES, algorithm_of, decision_schema
 from pipeline.policy import Decided, Policy, SignalSpec, decide
 
 PDQ_USABLE = "pdq.usable"
 PURPOSES = ("csam", "other")
+_DISTANCE = "_distance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,12 @@ def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:
     for purpose in PURPOSES:
         mine = [item for item in lists if item.purpose == purpose]
         names = tuple(f"{item.list_id}#{item.set_digest[:8]}" for item in mine)
-        coded = [item for item in mine if len(item.codes)]
-        radius = min((item.radius for item in coded), default=None)
         digested = any(len(rows) for item in mine for rows in item.digests.values())
-        specs += [
-            SignalSpec(f"list.{purpose}.exact", "high", names, None, digested),
-            SignalSpec(f"list.{purpose}.pdq_distance", "low", names, radius, bool(coded)),
-        ]
+        specs.append(SignalSpec(f"list.{purpose}.exact", "high", names, None, digested))
+        for algorithm in CODE_BYTES:
+            radii = [radius for rows, radius in (item.coded(algorithm) for item in mine) if len(rows)]
+            name = f"list.{purpose}.{algorithm}{_DISTANCE}"
+            specs.append(SignalSpec(name, "low", names, min(radii, default=None), bool(radii)))
     return (*specs, SignalSpec(PDQ_USABLE, "low", ("pdq:fullres",), None, searchable=True))
 
 
@@ -70,7 +70,10 @@ def signal_columns(
         elif name.startswith("list."):
             _, purpose, what = name.split(".", 2)
             mine = [item for item in lists if item.purpose == purpose]
-            columns[name] = _exact(features, mine) if what == "exact" else _distance(features, mine)
+            if what == "exact":
+                columns[name] = _exact(features, mine)
+            else:
+                columns[name] = _distance(features, mine, what.removesuffix(_DISTANCE))
         else:
             columns[name] = features.scores[name]
     return columns
@@ -139,18 +142,29 @@ def _reason(rows: Decided, policy: Policy, row: int, fault: str | None) -> str:
 
 
 def _exact(features: ShardFeatures, lists: Sequence[HashList]) -> NDArray[np.float32]:
-    return match_digests(lists, features.digests, features.digested)
+    """Match the digests of the bytes, and those that the crawl recorded before anything was re-encoded."""
+    crawled = features.crawled()
+    known = np.any([rows_known for _, rows_known in crawled.values()], axis=0)
+    # A digest that is not known is all zeros here, which no list may hold.
+    recorded = match_digests(lists, {name: rows for name, (rows, _) in crawled.items()}, known)
+    taken = match_digests(lists, features.digests, features.digested)
+    both: NDArray[np.float32] = np.fmax(taken, recorded)
+    return both
 
 
-def _distance(features: ShardFeatures, lists: Sequence[HashList]) -> NDArray[np.float32]:
+def _distance(features: ShardFeatures, lists: Sequence[HashList], algorithm: str) -> NDArray[np.float32]:
     best = np.full(features.table.num_rows, np.nan, np.float32)
-    for column in features.hashes.values():
-        best = np.fmin(best, nearest_codes(lists, column.codes, column.hashable, column.usable))
+    for name, column in features.hashes.items():
+        if algorithm_of(name) == algorithm:
+            found = nearest_codes(lists, column.codes, column.hashable, column.usable, algorithm=algorithm)
+            best = np.fmin(best, found)
     return best
 
 
 def _usable(features: ShardFeatures) -> NDArray[np.float32]:
     best = np.full(features.table.num_rows, np.nan, np.float32)
-    for column in features.hashes.values():
+    for name, column in features.hashes.items():
+        if algorithm_of(name) != "pdq":
+            continue
         best = np.fmax(best, np.where(column.hashable, column.usable.astype(np.float32), np.float32(np.nan)))
     return best

@@ -31,9 +31,15 @@ Rows: TypeAlias = NDArray[np.uint8]  # N x width, sorted as bytes, no two alike
 
 CODE_ALGORITHM = "pdq"
 CODE_BYTES = 32
-WIDTHS: Mapping[str, int] = MappingProxyType(DIGEST_WIDTHS | {CODE_ALGORITHM: CODE_BYTES})
+ALGORITHMS_64 = ("phash", "dhash", "whash", "ahash")
+BYTES_64 = 8
+WIDTHS: Mapping[str, int] = MappingProxyType(
+    DIGEST_WIDTHS | {CODE_ALGORITHM: CODE_BYTES} | dict.fromkeys(ALGORITHMS_64, BYTES_64)
+)
 MAX_RADIUS = 127  # two unrelated codes differ in 128 bits
 DEFAULT_RADIUS = 31  # the threshold of PDQ (facebook/ThreatExchange, pdq/README.md)
+MAX_RADIUS_64 = 31  # two unrelated codes of 64 bits differ in 32
+DEFAULT_RADIUS_64 = 4  # ours: 64 bits hold little, so that what is not nearly equal is not taken for a match
 HEADER = ("algorithm", "value")
 
 _HEX = re.compile(r"[0-9a-fA-F]*")
@@ -50,7 +56,9 @@ class HashList:
 
     digests: for each of md5, sha1 and sha256 the raw digests, uint8 N x width, sorted as bytes, no two alike.
     codes: PDQ codes, uint8 N x 32, likewise.
-    radius: the largest Hamming distance, in bits, at which a code counts as listed.
+    radius: the largest Hamming distance, in bits, at which a PDQ code counts as listed.
+    codes64: imagehash codes of 64 bits by algorithm (phash, dhash, whash, ahash), uint8 N x 8, likewise.
+    radius64: their radius.
     set_digest: SHA-256 in hex over the entries. For each algorithm that has any, in the order md5, pdq, sha1,
     sha256: its name in ASCII, a zero byte, the number of entries in 8 bytes big-endian, the sorted raw entries.
     """
@@ -61,33 +69,55 @@ class HashList:
     codes: Rows
     radius: int
     set_digest: str
+    codes64: Mapping[str, Rows]
+    radius64: int
+
+    def coded(self, algorithm: str) -> tuple[Rows, int]:
+        """Return the codes of one algorithm and the radius within which they match."""
+        return (
+            (self.codes, self.radius) if algorithm == CODE_ALGORITHM else (self.codes64[algorithm], self.radius64)
+        )
 
     def __repr__(self) -> str:
         counts = {name: len(rows) for name, rows in self.digests.items()} | {CODE_ALGORITHM: len(self.codes)}
+        counts |= {name: len(rows) for name, rows in self.codes64.items() if len(rows)}
         return f"HashList({self.list_id!r}, {', '.join(f'{name}={count}' for name, count in counts.items())})"
 
 
-def load_list(path: Path, *, list_id: str, purpose: Purpose, radius: int = DEFAULT_RADIUS) -> HashList:
+def load_list(
+    path: Path,
+    *,
+    list_id: str,
+    purpose: Purpose,
+    radius: int = DEFAULT_RADIUS,
+    radius64: int = DEFAULT_RADIUS_64,
+) -> HashList:
     """Read a list from a CSV file with the header `algorithm,value`.
 
-    UTF-8; the algorithm is md5, sha1, sha256 or pdq, the value is hex in any case, without quotes. Blanks around
-    either, blank lines and repeated entries do no harm.
+    UTF-8; the algorithm is md5, sha1, sha256, pdq, phash, dhash, whash or ahash, the value is hex in any case,
+    without quotes. Blanks around either, blank lines and repeated entries do no harm.
 
     Args:
         path: the file.
         list_id: how records and reports name the list.
         purpose: which signals the list feeds.
         radius: the largest distance, 0 to 127 bits, at which a PDQ code counts as listed.
+        radius64: the same for codes of 64 bits, 0 to 31.
 
     Raises:
         ListError: the file breaks a rule above, holds no entry, or holds one that cannot be meant.
         OSError: the file cannot be read.
     """
-    return _make(_lines(path), f"{path}: line", list_id, purpose, radius)
+    return _make(_lines(path), f"{path}: line", list_id, purpose, (radius, radius64))
 
 
 def build_list(
-    entries: Iterable[tuple[str, bytes]], *, list_id: str, purpose: Purpose, radius: int = DEFAULT_RADIUS
+    entries: Iterable[tuple[str, bytes]],
+    *,
+    list_id: str,
+    purpose: Purpose,
+    radius: int = DEFAULT_RADIUS,
+    radius64: int = DEFAULT_RADIUS_64,
 ) -> HashList:
     """Make a list of pairs of algorithm and raw value, under the rules of `load_list`.
 
@@ -95,18 +125,19 @@ def build_list(
         ListError: as `load_list`, with the list and the position of the entry for file and line.
     """
     numbered = ((number, *entry) for number, entry in enumerate(entries, start=1))
-    return _make(numbered, f"list {list_id!r}: entry", list_id, purpose, radius)
+    return _make(numbered, f"list {list_id!r}: entry", list_id, purpose, (radius, radius64))
 
 
 def _make(
-    entries: Iterable[tuple[int, str, bytes]], where: str, list_id: str, purpose: Purpose, radius: int
+    entries: Iterable[tuple[int, str, bytes]], where: str, list_id: str, purpose: Purpose, radii: tuple[int, int]
 ) -> HashList:
     if not list_id:
         raise ListError("list_id: expected a name, found an empty one; name the list")
     if purpose not in get_args(Purpose):
         raise ListError(f"list {list_id!r}: purpose: expected {' or '.join(get_args(Purpose))}, found {purpose!r}")
-    if not 0 <= radius <= MAX_RADIUS:
-        raise ListError(f"list {list_id!r}: radius: expected 0 to {MAX_RADIUS} bits, found {radius}")
+    for name, radius, most in zip(("radius", "radius64"), radii, (MAX_RADIUS, MAX_RADIUS_64), strict=True):
+        if not 0 <= radius <= most:
+            raise ListError(f"list {list_id!r}: {name}: expected 0 to {most} bits, found {radius}")
     found: dict[str, set[bytes]] = {name: set() for name in WIDTHS}
     for number, algorithm, value in entries:
         problem = _problem(algorithm, value)
@@ -117,7 +148,8 @@ def _make(
         raise ListError(f"{where} 1: expected entries, found none; leave the list out if it does not exist")
     rows = {name: _sorted_rows(values, WIDTHS[name]) for name, values in found.items()}
     digests = MappingProxyType({name: rows[name] for name in DIGEST_WIDTHS})
-    return HashList(list_id, purpose, digests, rows[CODE_ALGORITHM], radius, _set_digest(rows))
+    codes64 = MappingProxyType({name: rows[name] for name in ALGORITHMS_64})
+    return HashList(list_id, purpose, digests, rows[CODE_ALGORITHM], radii[0], _set_digest(rows), codes64, radii[1])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, bytes]]:

@@ -78,6 +78,9 @@ class Pdq:
         """Recipe: every pixel counts, the picture is not shrunk to 512 px first."""
         return "pdq:fullres"
 
+    variants = 8
+    code_bytes = 32
+
     def encode(self, pixels: Pixels) -> HashCode | None:
         """Hash one picture; None where a side is under 5 px.
 

@@ -17,13 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from manifests.records import FaultKind
 from pipeline.config import MembersConfig
 from pipeline.image_formats import sniff
 from pipeline.ingest.shards import ShardSource
+from pipeline.ingest.sidecars import crawl_digests, read_sidecar
 from pipeline.ingest.tars import Member, index_tar, read_member
 
 Role = Literal["image", "unjudged", "copied", "text", "left_out"]
@@ -53,6 +51,7 @@ class Sample:
     url: str | None
     caption: str | None
     metadata: str | None
+    crawl: Mapping[str, bytes]  # digests that the crawl recorded, by algorithm
 
     @property
     def examined(self) -> tuple[SampleMember, ...]:
@@ -77,9 +76,13 @@ def take_inventory(source: ShardSource, members: MembersConfig) -> Inventory:
     Raises:
         OSError: a file cannot be read.
     """
-    rows, sidecar_damage = _read_sidecar(source)
+    rows, sidecar_damage = read_sidecar(source)
     if source.missing:
         return _assemble({}, rows, None, damage="the shard is missing", sha256=None, source=source)
+    if source.is_table:
+        with source.path.open("rb") as file:
+            digest = _digest(file)
+        return _assemble({}, rows, None, damage=sidecar_damage, sha256=digest, source=source)
     index = index_tar(source.path)
     groups: dict[str, list[SampleMember]] = {}
     with source.path.open("rb") as file:
@@ -102,8 +105,12 @@ def _assemble(
     for index, key in enumerate([*groups, *(key for key in rows if key not in groups)]):
         ordered = tuple(sorted(groups.get(key, ()), key=lambda item: (item.member.extension, item.member.offset)))
         url, caption, metadata = _describe(file, ordered, rows.get(key))
-        samples.append(Sample(index, key, ordered, _sample_fault(ordered), url, caption, metadata))
-    sidecar_sha256 = None if source.sidecar is None else hashlib.sha256(source.sidecar.read_bytes()).hexdigest()
+        fault = FaultKind.NO_IMAGE if source.is_table else _sample_fault(ordered)
+        crawl = crawl_digests(rows.get(key, {}))
+        samples.append(Sample(index, key, ordered, fault, url, caption, metadata, crawl))
+    sidecar_sha256 = None
+    if source.sidecar is not None and source.sidecar.is_file():
+        sidecar_sha256 = hashlib.sha256(source.sidecar.read_bytes()).hexdigest()
     size = 0 if source.missing else source.path.stat().st_size
     return Inventory(tuple(samples), damage, sha256, sidecar_sha256, size)
 
@@ -151,9 +158,11 @@ def _describe(
         if file is not None and item.role == "text" and item.member.extension in ("txt", "json")
     }
     found: Mapping[str, Any] = row if row is not None else _parse(texts.get("json"))
-    url, caption = found.get("url"), found.get("caption", texts.get("txt"))
+    url, caption = found.get("url", found.get("URL")), found.get("caption", found.get("TEXT", texts.get("txt")))
     rest = {
-        name: value for name, value in found.items() if name not in ("url", "caption", "key") and value is not None
+        name: value
+        for name, value in found.items()
+        if name not in ("url", "caption", "key", "URL", "TEXT") and value is not None
     }
     return _text(url), _text(caption), _text(_to_json(rest)) if rest else None
 
@@ -174,30 +183,6 @@ def _parse(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _read_sidecar(source: ShardSource) -> tuple[dict[str, dict[str, Any]], str | None]:
-    """Return the rows with status success by key, and what is wrong with the table, if anything."""
-    if source.sidecar is None:
-        return {}, None
-    try:
-        table = pq.read_table(source.sidecar, use_threads=False)
-        listed = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError):  # also text that is not UTF-8, impossible dates
-        return {}, f"the sidecar {source.sidecar.name} is not a readable Parquet table"
-    if not {"key", "status"} <= set(table.column_names):
-        return {}, (
-            f"the sidecar {source.sidecar.name} lacks the columns key and status of img2dataset; "
-            'move it, or set sidecar = "none" in its [[input]]'
-        )
-    rows: dict[str, dict[str, Any]] = {}
-    damage = None
-    for row in listed:
-        if row["status"] == "success":
-            if str(row["key"]) in rows:
-                damage = f"the sidecar {source.sidecar.name} promises one key twice"
-            rows[str(row["key"])] = row
-    return rows, damage
 
 
 def _digest(file: BinaryIO) -> str:

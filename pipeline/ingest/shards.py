@@ -19,20 +19,29 @@ from braceexpand import braceexpand
 from pipeline.config import InputConfig
 from pipeline.errors import ConfigError
 
+_TABLE = ".parquet"
 _NAME = re.compile(r"[^/\\~\x00-\x1f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """One shard of the input: its name in the collection, its tar, and its sidecar table if one lies beside."""
+    """One shard of the input: its name in the collection, its tar, and its sidecar table if one lies beside.
+
+    Where `path` is itself a table of digests without images, `sidecar` is that table too.
+    """
 
     name: str
     path: Path
     sidecar: Path | None
 
     @property
+    def is_table(self) -> bool:
+        """Whether the shard is a table of digests, with no image in it."""
+        return self.path.suffix == _TABLE
+
+    @property
     def missing(self) -> bool:
-        """Whether the tar is not there."""
+        """Whether the tar or table is not there."""
         return not self.path.is_file()
 
 
@@ -73,10 +82,12 @@ def _expand(pattern: str) -> list[Path]:
 
 
 def _source(path: Path, item: InputConfig) -> ShardSource:
-    name = item.prefix + (path.name[: -len(".tar")] if path.name.endswith(".tar") else path.name)
+    name = item.prefix + (path.stem if path.suffix in (".tar", _TABLE) else path.name)
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise ConfigError(
             f"{str(path)!r} cannot name a shard (no '/', '~' or control characters, no leading dot, UTF-8 only)"
         )
-    sidecar = path.with_suffix(".parquet")
+    sidecar = path.with_suffix(_TABLE)
+    if sidecar == path:
+        return ShardSource(name, path, path)
     return ShardSource(name, path, sidecar if item.sidecar == "auto" and sidecar.is_file() else None)
