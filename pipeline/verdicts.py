@@ -29,7 +29,7 @@ PDQ_USABLE = "pdq.usable"
 PURPOSES = ("csam", "other")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SampleDecisions:
     """One decision for each sample of a shard, in order.
 
