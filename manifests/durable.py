@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DurableError(OSError):
@@ -33,7 +34,7 @@ def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        _sync(fd, folder)
     finally:
         os.close(fd)
 
@@ -80,7 +81,7 @@ def create(path: Path, *, replace: bool, mode: int = 0o644) -> Iterator[BinaryIO
         with os.fdopen(fd, "w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno(), path)
             source = temporary if named else Path(f"/proc/self/fd/{file.fileno()}")
             if replace:
                 if not named:
@@ -89,8 +90,10 @@ def create(path: Path, *, replace: bool, mode: int = 0o644) -> Iterator[BinaryIO
             else:
                 _put_if_absent(source, path)
                 temporary.unlink(missing_ok=True)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 
@@ -99,6 +102,14 @@ def write(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
     """Write `data` to `path` with the promises of `create`."""
     with create(path, replace=replace, mode=mode) as file:
         file.write(data)
+
+
+def _sync(fd: int, path: Path) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        error.filename = str(path)  # the kernel was told a descriptor only
+        raise
 
 
 def _put_if_absent(source: Path, path: Path) -> None:

@@ -23,7 +23,7 @@ from manifests.schema import CODE_BYTES, FeatureColumns, algorithm_of, examined_
 _WIDTHS = {"md5": 16, "sha1": 20, "sha256": 32}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class HashColumn:
     """One perceptual hash of one view of every row.
 
@@ -47,9 +47,9 @@ class HashColumn:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ShardFeatures:
-    """All rows of one shard.
+    """All rows of one shard. Like all that carries them, it is printed without urls, captions or digests.
 
     table: every column that is not an array below, in the schema's order (shard, index, key, ...).
     digests: md5, sha1, sha256 as uint8 [R, width]; digested: bool [R], the bytes were read.

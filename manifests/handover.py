@@ -75,10 +75,13 @@ def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
                 raise KeptSetError(f"{tar}: its sample number {position + 1} is not the one its manifest names")
             members: dict[str, bytes] = {}
             for info in group:
-                file = archive.extractfile(info)
-                if file is None or not info.isreg():
-                    raise KeptSetError(f"{tar}: sample number {position + 1} holds a member that is no file")
-                members[split_member_name(info.name)[1]] = file.read()
+                extension = split_member_name(info.name)[1]
+                file = archive.extractfile(info) if info.isreg() else None
+                if file is None or extension in members:
+                    raise KeptSetError(
+                        f"{tar}: sample number {position + 1} holds a member that is no file, or one member twice"
+                    )
+                members[extension] = file.read()
             if row["sha256"] not in {hashlib.sha256(data).digest() for data in members.values()}:
                 raise KeptSetError(f"{tar}: sample number {position + 1} does not hold the image that was judged")
             yield KeptSample(f"{row['shard']}/{key}", row["sha256"], row["url"], row["caption"], members)

@@ -89,6 +89,12 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def readable_json(value: object) -> bytes:
+    """Return the one JSON encoding of `value` that is also read by people: sorted keys, indented."""
+    plain = json.loads(canonical_json(value))
+    return json.dumps(plain, indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+
+
 def digest_json(value: object) -> str:
     """Return the SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -24,7 +24,7 @@ from manifests.commits import Close, Counts, ExamineCommit, FileDigest, RecordEr
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
 from manifests.handover import open_kept
-from manifests.records import Action, FilesError, digest_json, identities_digest
+from manifests.records import Action, FilesError, canonical_json, digest_json, identities_digest, readable_json
 
 # age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
 _AGE_OVERHEAD_BYTES = 8192
@@ -83,15 +83,16 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
 
 
 def _read_json(path: Path, report: Report) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one, and a problem, where it cannot be read."""
+    """Return the object in a JSON file; an empty one, and a problem, where it is not as we write it."""
     try:
-        value = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        value = json.loads(data)
+        if isinstance(value, dict) and data in (canonical_json(value), readable_json(value)):
+            return value
     except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        report.problems.append(f"{path}: missing or not a JSON object")
-        return {}
-    return value
+        pass
+    report.problems.append(f"{path}: missing, or not a JSON object in the form that it was written in")
+    return {}
 
 
 def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.Table, plan: str) -> Iterator[str]:

@@ -343,16 +343,16 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold pixels
     warnings.showwarning = _show_warning  # type: ignore[assignment] # two unused parameters are folded into one
     try:
-        app(standalone_mode=False, prog_name="shardscrub")
-        code = ExitCode.FINISHED
+        # typer makes the interrupt of a command its return value.
+        code = ExitCode(app(standalone_mode=False, prog_name="shardscrub") or ExitCode.FINISHED)
+        if code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
     except ScrubError as error:
         typer.echo(f"error: {error}", err=True)
         code = error.exit_code
     except FilesError as error:
         typer.echo(f"error: {error}", err=True)
         code = ExitCode.FAILED
-    except typer.Exit as error:
-        code = ExitCode(error.exit_code)
     except _UsageError as error:
         error.show()  # type: ignore[attr-defined] # as above
         code = ExitCode.USAGE

@@ -86,6 +86,7 @@ def commit_shard(
     generation = 0 if before is None else before.generation + 1
     if decider.recipients:
         records = sealed_records(hidden, decisions, decider.lists)
+        records = records.cast(schema.stamp(records.schema, plan=plan.examine_digest, stamps=plan.stamps))
         data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
         name = collection.sealed_name(facts.shard, settle)
         if any(item.name == name for item in sealed):  # never write over records that only the key can read

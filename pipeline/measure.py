@@ -37,7 +37,7 @@ class Models:
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Rows:
     """The rows of a shard before any pixel: one for each examined member, or one for a sample without any.
 

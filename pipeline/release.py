@@ -7,7 +7,6 @@ collection (the sort of `uids.npy` works in the file itself).
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.commits import Close, Counts, FileDigest, SettleCommit
-from manifests.records import canonical_json
+from manifests.records import canonical_json, readable_json
 from pipeline.plan import Plan
 
 UID_DTYPE = np.dtype([("f0", "<u8"), ("f1", "<u8")])  # DataComp's subset format: two halves, big half first
@@ -148,8 +147,6 @@ def _sort_in_place(file: BinaryIO, start: int, count: int) -> None:
 
 
 def _write_json(path: Path, value: object, *, mode: int) -> FileDigest:
-    data = (
-        json.dumps(json.loads(canonical_json(value)), indent=2, ensure_ascii=False, sort_keys=True).encode() + b"\n"
-    )
+    data = readable_json(value)
     durable.write(path, data, replace=True, mode=mode)
     return FileDigest(path.name, hashlib.sha256(data).hexdigest(), len(data))

@@ -33,8 +33,9 @@ from pipeline.executors.inline import InlineExecutor
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
 from pipeline.ingest.shards import ShardSource
+from pipeline.leftovers import clear_leftovers
 from pipeline.progress import show_progress
-from pipeline.release import begin_settle, close_settle, point_current
+from pipeline.release import begin_settle, close_settle
 from pipeline.settle import fault_share_problems, read_commit
 from pipeline.setup import Setup, begin
 
@@ -84,8 +85,9 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
         InputError: an examined shard's input has changed.
         RunError: a settle is under way in the collection.
     """
-    begin(setup)
+    setup.collection.make()
     with lock(setup.collection, alone=False):
+        begin(setup)
         sources = part.of(setup.sources)
         waiting = [source for source in sources if not _is_done(setup, source)]
         settle = setup.collection.next_settle()
@@ -127,9 +129,9 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
                 f"{unexamined[0]}); run `shardscrub examine` for them, then settle"
             )
         commits = [read_commit(collection, shard, setup.plan) for shard in shards]
+        clear_leftovers(collection, commits)
         closed = _closed_already(collection, setup, commits)
         if closed is not None:
-            point_current(collection, closed)
             return closed, True
         number = collection.next_settle()
         refused = _refusals(setup.config, commits)

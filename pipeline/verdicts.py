@@ -30,7 +30,7 @@ PURPOSES = ("csam", "other")
 _DISTANCE = "_distance"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SampleDecisions:
     """One decision for each sample of a shard, in order.
 

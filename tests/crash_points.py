@@ -6,8 +6,10 @@ does, and not a start. As a program it is that process.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -21,16 +23,17 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-CHANGES = ("fsync", "link", "replace", "unlink", "mkdir")
+NAMES = ("link", "replace", "unlink", "mkdir")  # what changes the names that a later run sees
+CHANGES = ("fsync", *NAMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How a run ended: exit code (-n: signal n), changes of the disk that it made, and what it printed."""
+    """How a run ended: exit code (-n: signal n), how many changes counted, and what it printed."""
 
     code: int
     changes: int
-    err: str
+    text: str
 
 
 class Stopper:
@@ -45,20 +48,23 @@ class Stopper:
         *arguments: object,
         at: int = 0,
         how: str = "kill",
-        only: Sequence[str] = CHANGES,
+        only: Sequence[str] = NAMES,
+        after: str = "",
         without: str = "",
         mutant: str = "",
     ) -> Stopped:
         """Run `shardscrub arguments`, stopped just before the `at`-th change (from 1; 0: never).
 
-        how: 'kill', or the name of an error that this change then reports. only: the changes that count.
-        without: 'tmpfile' makes the file system one without unnamed files. mutant: one of `MUTANTS`.
+        how: 'kill', or the name of an error that this change then reports. only: the changes that count; they
+        count from when a file whose path ends with `after` was published. without: 'tmpfile' makes the file
+        system one without unnamed files. mutant: one of `MUTANTS`.
         """
         job = {
             "arguments": [str(item) for item in arguments],
             "at": at,
             "how": how,
             "only": list(only),
+            "after": after,
             "without": without,
             "mutant": mutant,
             "home": str(self._home),
@@ -68,8 +74,7 @@ class Stopper:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        changes = (self._home / "changes").stat().st_size
-        return Stopped(code, changes, (self._home / "err").read_text())
+        return Stopped(code, (self._home / "changes").stat().st_size, (self._home / "text").read_text())
 
 
 @contextmanager
@@ -90,9 +95,8 @@ def stopper(home: Path) -> Iterator[Stopper]:
 
 def _commit_first() -> None:
     """Write a shard's commit before the features that it names."""
-    from pipeline import commit  # noqa: PLC0415 - only the forked child has it changed
-
-    from manifests import commits, durable, schema  # noqa: PLC0415 - as above
+    from manifests import commits, durable, schema  # noqa: PLC0415 - changed in the forked child alone
+    from pipeline import commit  # noqa: PLC0415 - as above
 
     waiting: list[Callable[[], None]] = []
     write_record = commits.ExamineCommit.write
@@ -108,66 +112,74 @@ def _commit_first() -> None:
             waiting.pop()()
 
     commit._write_features = write_features
-    commits.ExamineCommit.write = write_commit_then_features
+    commits.ExamineCommit.write = write_commit_then_features  # type: ignore[method-assign] # as a mutant must
 
 
-def _in_place() -> None:
-    """Write every file under its final name, in two halves."""
-    from manifests import durable  # noqa: PLC0415 - only the forked child has it changed
+def _commit_in_halves() -> None:
+    """Write a shard's commit under its final name, one half after the other."""
+    from manifests import commits  # noqa: PLC0415 - changed in the forked child alone
 
-    def write(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
+    def write_halves(self: Any, path: Path, *, replace: bool, mode: int) -> None:
+        data = self.encode()
         with path.open("wb", buffering=0) as file:
             file.write(data[: len(data) // 2])
             os.fsync(file.fileno())
             file.write(data[len(data) // 2 :])
 
-    durable.write = write
+    commits.ExamineCommit.write = write_halves  # type: ignore[method-assign] # as a mutant must
 
 
-MUTANTS = {"commit_first": _commit_first, "in_place": _in_place}
+MUTANTS = {"commit_first": _commit_first, "commit_in_halves": _commit_in_halves}
 
 
-def _change(job: dict[str, Any], changes: IO[bytes]) -> None:
+def _watch(job: dict[str, Any], changes: IO[bytes]) -> None:
     """Wrap the changes of the disk so that each is noted and the chosen one does not happen."""
-    count = 0
+    count, counting = 0, not job["after"]
 
-    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == job["at"]:
-                if job["how"] == "kill":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                code = getattr(errno, job["how"])
-                raise OSError(code, os.strerror(code))
-            changes.write(b".")
-            return real(*arguments, **options)
+            nonlocal count, counting
+            if counting and name in job["only"]:
+                count += 1
+                if count == job["at"]:
+                    if job["how"] == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    code = getattr(errno, job["how"])
+                    raise OSError(code, os.strerror(code))
+                changes.write(b".")
+            result = real(*arguments, **options)
+            counting = counting or any(str(item).endswith(job["after"]) for item in arguments)
+            return result
 
         return wrapped
 
-    for name in job["only"]:
-        setattr(os, name, wrap(getattr(os, name)))
-    if job["without"] == "tmpfile":
-        real_open = os.open
+    for name in CHANGES:
+        setattr(os, name, wrap(name, getattr(os, name)))
 
-        def open_without_tmpfile(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
-            if flags & os.O_TMPFILE == os.O_TMPFILE:
-                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-            return real_open(path, flags, *arguments, **options)
 
-        os.open = open_without_tmpfile
-    if job["mutant"]:
-        MUTANTS[job["mutant"]]()
+def _forbid_unnamed_files() -> None:
+    real = os.open
+
+    def open_without_tmpfile(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(path, flags, *arguments, **options)
+
+    os.open = open_without_tmpfile
 
 
 def _run(job: dict[str, Any]) -> int:
     from pipeline import cli  # noqa: PLC0415 - imported by the parent already
 
     home = Path(job["home"])
-    with (home / "err").open("wb") as err, (home / "changes").open("wb", buffering=0) as changes:
-        for number, to in ((0, os.open(os.devnull, os.O_RDONLY)), (1, err.fileno()), (2, err.fileno())):
+    with (home / "text").open("wb") as text, (home / "changes").open("wb", buffering=0) as changes:
+        for number, to in ((0, os.open(os.devnull, os.O_RDONLY)), (1, text.fileno()), (2, text.fileno())):
             os.dup2(to, number)
-        _change(job, changes)
+        _watch(job, changes)
+        if job["without"] == "tmpfile":
+            _forbid_unnamed_files()
+        if job["mutant"]:
+            MUTANTS[job["mutant"]]()
         sys.argv = ["shardscrub", *job["arguments"]]
         try:
             cli.main()
@@ -177,24 +189,28 @@ def _run(job: dict[str, Any]) -> int:
     return 0
 
 
+def _warm() -> None:
+    """Import what a run imports, so that no child has to, and make sure that forking is safe afterwards."""
+    for name in ("pipeline.cli", "pipeline.runs", "pipeline.setup", "pipeline.status", "manifests.verify"):
+        importlib.import_module(name)
+    for name in ("pydantic", "pyarrow.dataset", "pyarrow.pandas_compat", "pandas"):
+        with contextlib.suppress(ImportError):  # others import these where they are installed
+            importlib.import_module(name)
+    threads = [Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")]
+    # jemalloc knows about forks; no other library may have threads here.
+    assert set(threads[1:]) <= {"jemalloc_bg_thd"}, f"{threads}: forking is not safe"
+
+
 def _serve() -> None:
-    # What a run imports, so that no child has to.
-    import pipeline.cli  # noqa: PLC0415
-    import pipeline.runs  # noqa: PLC0415
-    import pipeline.setup  # noqa: PLC0415
-    import pipeline.status  # noqa: PLC0415
-
-    import manifests.verify  # noqa: F401, PLC0415
-
-    threads = {Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")[1:]}
-    assert threads <= {"jemalloc_bg_thd"}, "only jemalloc, which knows about forks, may have a thread here"
+    _warm()
     for line in sys.stdin:
+        job = json.loads(line)
         pid = os.fork()
         if pid == 0:
             code = 70
             try:
-                code = _run(json.loads(line))
-            except BaseException:
+                code = _run(job)
+            except BaseException:  # noqa: BLE001 - the child ends here, whatever it was
                 traceback.print_exc()
             finally:
                 os._exit(code)

@@ -1,9 +1,11 @@
-"""Named views of one picture, for hashes that see a picture whole: as stored, and with its border taken off.
+"""Named views of one picture, for hashes that see a picture whole: as stored, without its border, mirrored.
 
 Owns which views a picture has and where its border ends. Leaves hashing to the hash kinds, the embedded thumbnail
 (bytes, not pixels) to whoever reads the file, and which views a run asks for to its configuration.
 
 - A view is made only where it differs from the oriented picture. Border views are slices of it: no copy.
+- PDQ's eight variants read a mirrored copy of fine texture off by a pixel and can miss it. With the mirrored views
+  such a copy has its original's code, but for rounding, at three more hashes a picture.
 - Borders are told by luma alone, which is all that PDQ sees; whole numbers, so every machine finds the same.
 - A line (row or column) is border while at most 1 in 50 of its pixels stands more than 12 grey levels from the
   median of the side's outermost line. Of long lines 512 to 1023 evenly spaced pixels are read.
@@ -19,21 +21,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.signals import Pixels
+from classifiers.signals import Pixels, check_pixels
 
 ORIENTED: Final = "oriented"
 STORED: Final = "stored"
 STRIPPED: Final = "stripped"
 STRIPPED_ONCE: Final = "stripped-once"
-VIEW_NAMES: Final = (ORIENTED, STORED, STRIPPED, STRIPPED_ONCE)
+MIRRORED: Final = "mirrored"  # left and right
+FLIPPED: Final = "flipped"  # top and bottom
+TURNED: Final = "turned"  # by 180 degrees
+VIEW_NAMES: Final = (ORIENTED, STORED, STRIPPED, STRIPPED_ONCE, MIRRORED, FLIPPED, TURNED)
+DEFAULT_VIEWS: Final = VIEW_NAMES[:4]
 
 TOLERANCE_LEVELS: Final = 12
 STRAYS_ONE_IN: Final = 50
 MAX_LAYERS: Final = 4
 MIN_SIDE_PX: Final = 16
-MIN_AREA_ONE_IN: Final = (
-    20  # a picture of 1:20 padded to a square still counts; one line of text on a page does not
-)
+# A picture of 1:20 padded to a square still counts; one line of text on a page does not.
+MIN_AREA_ONE_IN: Final = 20
 
 # JPEG rings within its 8 x 8 blocks: the last lines of a border carry up to a fifth of what the picture's first
 # lines do. Chosen on crops of photographs at JPEG 60, 75 and 90.
@@ -42,6 +47,7 @@ _RINGING_ONE_IN: Final = 5
 
 _LINE_SAMPLES: Final = 512
 _LINES_AT_ONCE: Final = 64
+_MIRRORED_AS_IF_STORED: Final = {MIRRORED: 2, FLIPPED: 4, TURNED: 3}
 _RED, _GREEN, _BLUE = np.uint16(77), np.uint16(150), np.uint16(29)  # BT.601 luma in 256ths
 
 
@@ -60,7 +66,7 @@ class Bounds:
 
 
 def picture_views(
-    pixels: Pixels, orientation: int, wanted: Collection[str] = VIEW_NAMES
+    pixels: Pixels, orientation: int, wanted: Collection[str] = DEFAULT_VIEWS
 ) -> Iterator[tuple[str, Pixels]]:
     """Yield the wanted views that the picture has, by name, in the order of `VIEW_NAMES`.
 
@@ -86,6 +92,10 @@ def picture_views(
             yield STRIPPED, layers[-1].of(pixels)
         if STRIPPED_ONCE in wanted and layers[:-1]:
             yield STRIPPED_ONCE, layers[0].of(pixels)
+    for name, as_if in _MIRRORED_AS_IF_STORED.items():
+        is_given = STORED in wanted and as_if == orientation
+        if name in wanted and not is_given and (mirrored := stored_view(pixels, as_if)) is not None:
+            yield name, mirrored
 
 
 def stored_view(pixels: Pixels, orientation: int) -> Pixels | None:
@@ -100,7 +110,7 @@ def stored_view(pixels: Pixels, orientation: int) -> Pixels | None:
     Raises:
         ValueError: the orientation is unknown, or the pixels have another shape or dtype.
     """
-    _check(pixels)
+    check_pixels(pixels)
     if orientation not in range(1, 9):
         raise ValueError(f"orientation {orientation} found: EXIF knows 1 to 8")
     if orientation == 1:
@@ -151,7 +161,7 @@ def border_layers(pixels: Pixels) -> tuple[Bounds, ...]:
     Raises:
         ValueError: the array has another shape or dtype.
     """
-    _check(pixels)
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     found: list[Bounds] = []
     inside = Bounds(0, height, 0, width)
@@ -165,11 +175,6 @@ def border_layers(pixels: Pixels) -> tuple[Bounds, ...]:
             break
         found.append(inside)
     return tuple(found)
-
-
-def _check(pixels: Pixels) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"pixels: expected H x W x 3 uint8, found {pixels.shape} {pixels.dtype}")
 
 
 def _layer(pixels: Pixels) -> tuple[int, int, int, int]:

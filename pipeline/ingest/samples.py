@@ -40,7 +40,7 @@ class SampleMember:
     fault: FaultKind | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sample:
     """One sample: its place, its key, its members by extension, what is known about it, and its own fault."""
 

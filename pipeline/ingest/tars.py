@@ -17,6 +17,8 @@ from typing import BinaryIO
 from manifests.records import FaultKind, split_member_name
 
 _CHUNK = 1 << 20
+# What headers that lie make tarfile raise; MemoryError where a name claims to be longer than any memory.
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,17 @@ def index_tar(path: Path) -> TarIndex:
     with path.open("rb") as file:
         try:
             archive = tarfile.TarFile(fileobj=file, mode="r", encoding="utf-8", errors="surrogateescape")
-        except tarfile.TarError:
+        except _DAMAGE:
             return TarIndex((), "not a tar archive (compressed archives must be unpacked first)")
         while True:
             try:
                 info = archive.next()
-            except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+            except _DAMAGE:
                 damage = f"the archive is cut or damaged near byte {archive.offset}"
                 break
             if info is None:
                 break
-            if archive.offset < info.offset_data:  # a negative size: read on, and it would lead round in a circle
+            if info.size < 0 or archive.offset < info.offset_data:  # reading on could lead round in a circle
                 damage = f"unreadable bytes after byte {info.offset}; members may be missing"
                 break
             if not info.isdir():

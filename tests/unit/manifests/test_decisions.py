@@ -29,7 +29,9 @@ def identities(count: int) -> str:
 
 @given(OUTCOMES)
 def test_counts_add_up_to_the_samples(outcomes):
-    tally = prove_conservation(table(outcomes), shard="s", samples=len(outcomes), identities=identities(len(outcomes)))
+    tally = prove_conservation(
+        table(outcomes), shard="s", samples=len(outcomes), identities=identities(len(outcomes))
+    )
     assert tally.keep + tally.remove + tally.quarantine + tally.withheld == tally.samples == len(outcomes)
 
 
