@@ -222,7 +222,7 @@ def hash_command(
     """Print every digest, hash, quality and view of files; writes nothing."""
     import json
 
-    from classifiers.hashes.registry import HASH_KINDS
+    from classifiers.hashes.registry import find_kind, kind_names
     from pipeline.config import VIEWS
     from pipeline.decode import DecodeLimits, Decoder
     from pipeline.hash_files import hash_files
@@ -230,9 +230,9 @@ def hash_command(
 
     names = tuple(kinds.split(","))
     for name in names:
-        if name not in HASH_KINDS:
-            raise ConfigError(f"--kinds: {name!r} is unknown; they are {', '.join(HASH_KINDS)}")
-    hashes = PictureHashes(tuple(HASH_KINDS[name]() for name in names), VIEWS)
+        if name not in kind_names():
+            raise ConfigError(f"--kinds: {name!r} is unknown; they are {', '.join(kind_names())}")
+    hashes = PictureHashes(tuple(find_kind(name) for name in names), VIEWS)
     with Decoder(DecodeLimits(animated="first-frame", trailing_bytes="copy")) as decoder:
         for found in hash_files(files, hashes, decoder):
             typer.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from classifiers.hashes.views import VIEW_NAMES
+from classifiers.hashes.views import DEFAULT_VIEWS, VIEW_NAMES
 from pipeline.errors import ConfigError
 
 THUMBNAIL = "thumbnail"
@@ -61,7 +61,7 @@ class HashesConfig:
     """Which perceptual hashes are taken, of which views of a picture (`classifiers.hashes`)."""
 
     kinds: tuple[str, ...] = ("pdq:fullres",)
-    views: tuple[str, ...] = VIEWS
+    views: tuple[str, ...] = (*DEFAULT_VIEWS, THUMBNAIL)
 
 
 @dataclass(frozen=True, slots=True)

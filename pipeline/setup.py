@@ -15,7 +15,7 @@ from pathlib import Path
 from classifiers.blocklists.lists import HashList, ListError, load_list
 from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
-from classifiers.hashes.registry import HASH_KINDS
+from classifiers.hashes.registry import find_kind, kind_names
 from classifiers.heads.mlp import MlpHead
 from classifiers.weights import WeightsError, check_pin
 from manifests import durable
@@ -150,7 +150,7 @@ def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
 
 
 def _load_models(config: Config, plan: ExaminePlan, heads: tuple[MlpHead, ...]) -> Models:
-    hashes = PictureHashes(tuple(HASH_KINDS[name]() for name in config.hashes.kinds), config.hashes.views)
+    hashes = PictureHashes(tuple(find_kind(name) for name in config.hashes.kinds), config.hashes.views)
     if config.embedder is None:
         return Models(hashes, None, (), plan.batch)
     import torch  # noqa: PLC0415 - half a second and 200 MB that settling does without
@@ -308,11 +308,11 @@ def _entries(item: HashList) -> int:
 def _hash_names(config: Config) -> Iterator[str]:
     for kind in config.hashes.kinds:
         for view in config.hashes.views:
-            yield f"{HASH_KINDS[kind]().name}.{view}"
+            yield f"{find_kind(kind).name}.{view}"
 
 
 def _check_hashes(config: Config, lists: tuple[HashList, ...]) -> None:
-    for name, allowed in (("kinds", tuple(HASH_KINDS)), ("views", VIEWS)):
+    for name, allowed in (("kinds", kind_names()), ("views", VIEWS)):
         chosen = getattr(config.hashes, name)
         unknown = [value for value in chosen if value not in allowed]
         if unknown or not chosen or len(set(chosen)) < len(chosen):

@@ -27,6 +27,7 @@ PASSES = 2
 MAX_QUALITY = 100
 GRADIENT_PER_QUALITY = 90
 VARIANTS = 8
+_LUMA_ROWS = 16  # at once: float64 copies of a whole picture would be large
 
 Grey: TypeAlias = NDArray[np.float32]  # H x W, 0 to 255
 Block: TypeAlias = NDArray[np.float32]  # 16 x 16
@@ -67,7 +68,7 @@ def block_of(pixels: Pixels) -> tuple[Block, int]:
         The 16 x 16 float32 block of coefficients, and the quality, 0 to 100.
     """
     small = _shrink(_luma(pixels))
-    return _project(_project(small).T).T, _quality(small)
+    return _project(_project(small).T).T, quality_of(small)
 
 
 def codes_of(block: Block) -> NDArray[np.uint8]:
@@ -85,8 +86,9 @@ def codes_of(block: Block) -> NDArray[np.uint8]:
 
 def _luma(pixels: Pixels) -> Grey:
     grey = np.empty(pixels.shape[:2], np.float32)
-    for row, (red, green, blue) in zip(grey, pixels.transpose(0, 2, 1), strict=True):
-        row[:] = red * 0.299 + green * 0.587 + blue * 0.114  # in float64, rounded once
+    for top in range(0, len(pixels), _LUMA_ROWS):
+        red, green, blue = np.moveaxis(pixels[top : top + _LUMA_ROWS], 2, 0)
+        grey[top : top + _LUMA_ROWS] = red * 0.299 + green * 0.587 + blue * 0.114  # in float64, rounded once
     return grey
 
 
@@ -128,7 +130,8 @@ def _project(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     return total
 
 
-def _quality(small: Grey) -> int:
+def quality_of(small: Grey) -> int:
+    """Return the quality, 0 to 100, of a picture shrunk to 64 x 64."""
     gradient = 0
     for steps in (small[:-1] - small[1:], small[:, :-1] - small[:, 1:]):
         percent = steps * np.float32(100) / np.float32(255)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageOps
 from scrapes import Scrape, draw, encode, jpeg, shardscrub, write_list, write_sidecar, write_tar
 
-from classifiers.hashes.registry import HASH_KINDS
+from classifiers.hashes.registry import find_kind
 
 
 def code(picture: Image.Image, kind: str = "pdq:fullres") -> bytes:
-    found = HASH_KINDS[kind]().encode(np.asarray(picture.convert("RGB")))
+    found = find_kind(kind).encode(np.asarray(picture.convert("RGB")))
     assert found is not None
     return found.codes[0].tobytes()
 
