@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from classifiers.hashes.views import DEFAULT_VIEWS, VIEW_NAMES
+from classifiers.hashes.views import VIEW_NAMES
 from pipeline.errors import ConfigError
 
 THUMBNAIL = "thumbnail"
@@ -60,8 +60,8 @@ class DecodeConfig:
 class HashesConfig:
     """Which perceptual hashes are taken, of which views of a picture (`classifiers.hashes`)."""
 
-    kinds: tuple[str, ...] = ("pdq:fullres",)
-    views: tuple[str, ...] = (*DEFAULT_VIEWS, THUMBNAIL)
+    kinds: tuple[str, ...] = ("pdq:fullres", "pdq:turned")
+    views: tuple[str, ...] = VIEWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from scrapes import Command
 
 from pipeline.cli import main
-from pipeline.setup import UnsafeWarning
+from pipeline.resolve import UnsafeWarning
 
 
 def call(*arguments: object) -> Command:

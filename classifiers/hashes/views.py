@@ -1,11 +1,9 @@
-"""Named views of one picture, for hashes that see a picture whole: as stored, without its border, mirrored.
+"""Named views of one picture, for hashes that see a picture whole: as stored, without its border.
 
 Owns which views a picture has and where its border ends. Leaves hashing to the hash kinds, the embedded thumbnail
 (bytes, not pixels) to whoever reads the file, and which views a run asks for to its configuration.
 
 - A view is made only where it differs from the oriented picture. Border views are slices of it: no copy.
-- PDQ's eight variants read a mirrored copy of fine texture off by a pixel and can miss it. With the mirrored views
-  such a copy has its original's code, but for rounding, at three more hashes a picture.
 - Borders are told by luma alone, which is all that PDQ sees; whole numbers, so every machine finds the same.
 - A line (row or column) is border while at most 1 in 50 of its pixels stands more than 12 grey levels from the
   median of the side's outermost line. Of long lines 512 to 1023 evenly spaced pixels are read.
@@ -27,11 +25,7 @@ ORIENTED: Final = "oriented"
 STORED: Final = "stored"
 STRIPPED: Final = "stripped"
 STRIPPED_ONCE: Final = "stripped-once"
-MIRRORED: Final = "mirrored"  # left and right
-FLIPPED: Final = "flipped"  # top and bottom
-TURNED: Final = "turned"  # by 180 degrees
-VIEW_NAMES: Final = (ORIENTED, STORED, STRIPPED, STRIPPED_ONCE, MIRRORED, FLIPPED, TURNED)
-DEFAULT_VIEWS: Final = VIEW_NAMES[:4]
+VIEW_NAMES: Final = (ORIENTED, STORED, STRIPPED, STRIPPED_ONCE)
 
 TOLERANCE_LEVELS: Final = 12
 STRAYS_ONE_IN: Final = 50
@@ -47,7 +41,6 @@ _RINGING_ONE_IN: Final = 5
 
 _LINE_SAMPLES: Final = 512
 _LINES_AT_ONCE: Final = 64
-_MIRRORED_AS_IF_STORED: Final = {MIRRORED: 2, FLIPPED: 4, TURNED: 3}
 _RED, _GREEN, _BLUE = np.uint16(77), np.uint16(150), np.uint16(29)  # BT.601 luma in 256ths
 
 
@@ -66,7 +59,7 @@ class Bounds:
 
 
 def picture_views(
-    pixels: Pixels, orientation: int, wanted: Collection[str] = DEFAULT_VIEWS
+    pixels: Pixels, orientation: int, wanted: Collection[str] = VIEW_NAMES
 ) -> Iterator[tuple[str, Pixels]]:
     """Yield the wanted views that the picture has, by name, in the order of `VIEW_NAMES`.
 
@@ -92,10 +85,6 @@ def picture_views(
             yield STRIPPED, layers[-1].of(pixels)
         if STRIPPED_ONCE in wanted and layers[:-1]:
             yield STRIPPED_ONCE, layers[0].of(pixels)
-    for name, as_if in _MIRRORED_AS_IF_STORED.items():
-        is_given = STORED in wanted and as_if == orientation
-        if name in wanted and not is_given and (mirrored := stored_view(pixels, as_if)) is not None:
-            yield name, mirrored
 
 
 def stored_view(pixels: Pixels, orientation: int) -> Pixels | None:

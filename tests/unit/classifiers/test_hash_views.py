@@ -8,14 +8,10 @@ from PIL import Image, ImageOps
 
 from classifiers.hashes.pdq import Pdq
 from classifiers.hashes.views import (
-    FLIPPED,
-    MIRRORED,
     ORIENTED,
     STORED,
     STRIPPED,
     STRIPPED_ONCE,
-    TURNED,
-    VIEW_NAMES,
     Bounds,
     border_layers,
     picture_views,
@@ -226,30 +222,6 @@ def test_only_wanted_views_are_made():
         assert {name for name, _ in picture_views(twice, 3, wanted)} == set(wanted)
     with pytest.raises(ValueError, match="unknown"):
         list(picture_views(twice, 3, ["sideways"]))
-
-
-def test_the_mirrored_views_are_made_where_asked_for_and_not_yet_there():
-    picture = textured()
-    views = dict(picture_views(picture, 1, VIEW_NAMES))
-    assert list(views) == [ORIENTED, MIRRORED, FLIPPED, TURNED]
-    assert (views[MIRRORED] == picture[:, ::-1]).all()
-    assert (views[FLIPPED] == picture[::-1]).all()
-    assert (views[TURNED] == picture[::-1, ::-1]).all()
-    assert [name for name, _ in picture_views(picture, 2, VIEW_NAMES)] == [ORIENTED, STORED, FLIPPED, TURNED]
-    assert [name for name, _ in picture_views(picture, 3, [TURNED])] == [TURNED]
-
-
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_turned_copy_of_fine_texture_has_a_code_of_its_original(orientation):
-    lattice = np.random.default_rng(2).integers(0, 256, (256, 200, 3), np.uint8)
-    code = Pdq().encode(lattice).codes[0]
-    copy = stored_view(lattice, orientation)
-    distances = [
-        np.bitwise_count(Pdq().encode(view).codes ^ code).sum(axis=1).min()
-        for _, view in picture_views(copy, 1, VIEW_NAMES)
-    ]
-    assert distances[0] > 31 or orientation == 5
-    assert min(distances) == 0
 
 
 def test_a_padded_copy_matches_only_without_its_border():

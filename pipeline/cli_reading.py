@@ -1,0 +1,159 @@
+"""The commands that make no collection: what one says of itself, hashes of files, heads, keys.
+
+As `cli.py`: parse, call, print. Restricted verbs say so.
+"""
+# ruff: noqa: PLC0415 - imports inside commands keep the others light
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import ConfigError, VerificationError
+
+if TYPE_CHECKING:
+    from manifests.commits import Close
+
+reading_app = typer.Typer()
+cases_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
+cases_app.add_typer(keys_app, name="keys")
+reading_app.add_typer(cases_app, name="cases")
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a collection.")]
+
+
+@reading_app.command()
+def status(
+    collection: Run,
+    *,
+    restricted: Annotated[
+        bool, typer.Option("--restricted", help="Exact counts, for the compliance team.")
+    ] = False,
+) -> None:
+    """Print how far a collection is, and what its newest settle counted."""
+    from pipeline.status import closed_collection, exact_table, newest_close, progress_of, totals
+
+    home = closed_collection(collection)
+    if not home.closed_settles():
+        for line in progress_of(home):
+            typer.echo(line)
+        return
+    close = newest_close(home)
+    print_stamps(close)
+    for line in exact_table(close) if restricted else totals(close):
+        typer.echo(line)
+    for line in close.refused:
+        typer.echo(f"refused: {line}")
+
+
+@reading_app.command()
+def explain(
+    collection: Run, key: Annotated[str, typer.Argument(metavar="KEY", help="The sample, written shard/key.")]
+) -> None:
+    """Say why one sample got its action: signals, thresholds, rule (restricted)."""
+    from pipeline.status import closed_collection
+    from pipeline.status import explain as explain_sample
+
+    for line in explain_sample(closed_collection(collection), key):
+        typer.echo(line)
+
+
+@reading_app.command()
+def quarantine(collection: Run) -> None:
+    """Count the quarantined samples by reason, and say what would settle each (restricted)."""
+    from pipeline.status import closed_collection, newest_close, quarantine_table
+
+    home = closed_collection(collection)
+    for line in quarantine_table(newest_close(home), home):
+        typer.echo(line)
+
+
+@reading_app.command()
+def verify(collection: Run) -> None:
+    """Check a collection from its files alone: counts, identities, digests."""
+    from manifests.commits import RecordError
+    from manifests.verify import verify as verify_files
+
+    try:
+        report = verify_files(collection)
+    except RecordError as error:
+        raise ConfigError(str(error)) from None
+    for line in report.checked:
+        typer.echo(f"checked  {line}")
+    if report.problems:
+        raise VerificationError("\n".join(report.problems))
+    typer.echo("all files agree with each other")
+
+
+@reading_app.command("train-head")
+def train_head(
+    collection: Run,
+    *,
+    labels: Annotated[Path, typer.Option(help="CSV with the header key,label; labels 0 or 1.")],
+    name: Annotated[str, typer.Option(help="name@version of the new head.")],
+    out: Annotated[Path, typer.Option(help="The file to write (safetensors).")],
+    l2: Annotated[float, typer.Option(help="Strength of the penalty on the weights.")] = 1e-3,
+) -> None:
+    """Fit a logistic head on a collection's stored embeddings and a file of labels."""
+    from pipeline.status import closed_collection
+    from pipeline.training import train_head as train
+
+    made = train(closed_collection(collection), labels, name=name, out=out, l2=l2)
+    held = made.trained.held_out
+    typer.echo(f"trained on {made.labels} samples; {made.without_embedding} labels had no embedding")
+    typer.echo(
+        f"held out {held.count} ({held.positives} positive): at 0.5, {held.false_positives} false positives, "
+        f"{held.false_negatives} false negatives"
+    )
+    typer.echo(f'file = "{made.path}"\nsha256 = "{made.sha256}"')
+
+
+@reading_app.command("hash")
+def hash_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Image files.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file.")] = False,
+    kinds: Annotated[str, typer.Option(help="Kinds of hash, with commas.")] = "pdq:fullres",
+) -> None:
+    """Print every digest, hash, quality and view of files; writes nothing."""
+    import json
+
+    from classifiers.hashes.registry import find_kind, kind_names
+    from pipeline.config import VIEWS
+    from pipeline.decode import DecodeLimits, Decoder
+    from pipeline.hash_files import hash_files
+    from pipeline.hash_pictures import PictureHashes
+
+    names = tuple(kinds.split(","))
+    for name in names:
+        if name not in kind_names():
+            raise ConfigError(f"--kinds: {name!r} is unknown; they are {', '.join(kind_names())}")
+    hashes = PictureHashes(tuple(find_kind(name) for name in names), VIEWS)
+    with Decoder(DecodeLimits(animated="first-frame", trailing_bytes="copy")) as decoder:
+        for found in hash_files(files, hashes, decoder):
+            typer.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
+
+
+@keys_app.command("new")
+def keys_new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the secret key (mode 0600).")],
+) -> None:
+    """Make an age key for a case owner; keep the file away from the machines that scrub."""
+    from manifests import durable
+    from manifests.cases import new_identity
+
+    secret, public = new_identity()
+    if file.exists():
+        raise ConfigError(f"{file}: exists already; a key is never written over")
+    durable.make_folder(file.parent, mode=0o700)
+    durable.write(file, f"# public key: {public}\n{secret}\n".encode(), replace=False, mode=0o600)
+    typer.echo(public)
+
+
+def print_stamps(close: Close) -> None:
+    """Print every `unsafe_` option that a collection was made under."""
+    for stamp in close.stamps:
+        typer.echo(f"UNSAFE    {stamp}")

@@ -1,0 +1,212 @@
+"""The parts of a configuration, each read and checked: lists, models, policy, hashes, device, stamps.
+
+Owns turning one part of a configuration into what it names, and putting the two plans together. Leaves the order,
+and what is made of them, to `setup.py`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from classifiers.blocklists.lists import HashList, load_list
+from classifiers.embedders.devices import resolve_device, resolve_precision
+from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
+from classifiers.hashes.registry import find_kind, kind_names
+from classifiers.heads.mlp import MlpHead
+from classifiers.weights import check_pin
+from manifests.schema import CODE_BYTES
+from pipeline.config import VIEWS, Config, ListConfig
+from pipeline.errors import ConfigError
+from pipeline.executors.protocol import WorkerOptions
+from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
+from pipeline.policy import Policy, SignalSpec, load_policy, shipped_policy
+from pipeline.verdicts import list_signal_specs
+
+STAND_IN_STAMP = "unsafe_stand_in_models"
+
+
+class UnsafeWarning(UserWarning):
+    """Something that weakens safety is switched on."""
+
+
+def read_models(config: Config) -> tuple[ClipFolder | None, tuple[MlpHead, ...]]:
+    """Read the model folder and the heads that the configuration pins.
+
+    Raises:
+        WeightsError: one of them is missing, not the pinned one, or made for another.
+        ConfigError: two heads have one name.
+    """
+    if config.embedder is None:
+        return None, ()
+    item = config.embedder
+    check_pin(item.folder, item.sha256, what=f"embedder {item.name!r}")
+    folder = read_folder(item.folder, name=item.name)
+    name = embedder_name(item.name, item.sha256, folder, "fp32")
+    heads = tuple(
+        MlpHead.load(head.file, sha256=head.sha256, embedder_name=name, dims=folder.dims) for head in config.head
+    )
+    names = [head.name for head in heads]
+    for duplicate in sorted({text for text in names if names.count(text) > 1}):
+        raise ConfigError(f"two [[head]] files call themselves {duplicate!r}; names are unique")
+    return folder, heads
+
+
+def read_list(item: ListConfig) -> HashList:
+    """Read one list.
+
+    Raises:
+        ListError: the list is not usable.
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return load_list(
+            item.file, list_id=item.id, purpose=item.purpose, radius=item.radius, radius64=item.radius64
+        )
+    except OSError as error:
+        raise ConfigError(f"[[list]] {item.id!r}: {item.file} cannot be read ({error.strerror})") from None
+
+
+def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[MlpHead, ...]) -> Policy:
+    """Read the policy against the signals that lists and heads give.
+
+    Raises:
+        PolicyError: it is not usable.
+        ConfigError: the file cannot be read.
+    """
+    known = [
+        *list_signal_specs(lists),
+        *(SignalSpec(head.name, "high", (head.full_name,), None, searchable=True) for head in heads),
+    ]
+    if config.policy.file is None:
+        return load_policy(shipped_policy(config.policy.profile), source=config.policy.profile, known=known)
+    try:
+        text = config.policy.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"[policy] file {config.policy.file}: cannot be read ({type(error).__name__})") from None
+    return load_policy(text, source=config.policy.file.name, known=known)
+
+
+def resolve_placing(config: Config, options: WorkerOptions, recorded: dict[str, object] | None) -> tuple[str, str]:
+    """Return device and precision: as recorded where the collection has begun, else what this machine offers."""
+    wanted = options.device if options.device != "auto" else config.run.device
+    if config.embedder is None:
+        return "cpu", "fp32"
+    precision: str = config.embedder.precision
+    if recorded is not None:
+        device = str(recorded["device"]) if wanted == "auto" else wanted
+        return device, str(recorded["precision"]) if precision == "auto" else precision
+    try:
+        device = resolve_device(wanted)
+        return device, resolve_precision(precision, device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def stamps_of(config: Config, folder: ClipFolder | None, heads: tuple[MlpHead, ...]) -> tuple[str, ...]:
+    """Return the `unsafe_` options in force, warning of each.
+
+    Raises:
+        ConfigError: a model is a stand-in, and stand-ins are not allowed.
+    """
+    stand_ins = [head.name for head in heads if head.stand_in]
+    if folder is not None and folder.stand_in and config.embedder is not None:
+        stand_ins.append(config.embedder.name)
+    if stand_ins and not config.unsafe_stand_in_models:
+        raise ConfigError(
+            f"{', '.join(sorted(stand_ins))}: stand-in models judge nothing; for a trial set "
+            "unsafe_stand_in_models = true, which stamps every output"
+        )
+    if not config.unsafe_stand_in_models:
+        return ()
+    warnings.warn(
+        "unsafe_stand_in_models: nothing in this collection was judged by a real model", UnsafeWarning, stacklevel=2
+    )
+    return (STAND_IN_STAMP,)
+
+
+def make_examine_plan(
+    config: Config,
+    folder: ClipFolder | None,
+    heads: tuple[MlpHead, ...],
+    device: str,
+    precision: str,
+    stamps: tuple[str, ...],
+) -> ExaminePlan:
+    """Put together all that shapes a feature."""
+    decode = config.decode
+    name = ""
+    if folder is not None and config.embedder is not None:
+        name = embedder_name(config.embedder.name, config.embedder.sha256, folder, precision)
+    return ExaminePlan(
+        members=config.members,
+        decode=DecodePlan(
+            decode.max_bytes,
+            decode.max_pixels,
+            decode.max_frames,
+            decode.cpu_s,
+            decode.wall_s,
+            decode.memory_mb,
+            decode.animated,
+        ),
+        hashes=tuple(_hash_names(config)),
+        embedder=name,
+        dims=0 if folder is None else folder.dims,
+        heads=tuple(head.full_name for head in heads),
+        batch=config.embedder.batch if config.embedder else 256,
+        device=device,
+        precision=precision,
+        threads=config.run.threads,
+        software=software_versions(),
+        stamps=stamps,
+    )
+
+
+def make_decide_plan(config: Config, policy: Policy, lists: tuple[HashList, ...]) -> DecidePlan:
+    """Put together all that shapes a decision or a release."""
+    return DecidePlan(
+        policy=policy.name,
+        policy_digest=policy.digest,
+        policy_text=policy.text,
+        signals=policy.signals,
+        lists=tuple(
+            ListPlan(item.list_id, item.purpose, item.radius, item.radius64, item.set_digest, _entries(item))
+            for item in lists
+        ),
+        shards=config.release.shards,
+        max_fault_share_shard=config.release.max_fault_share_shard,
+        max_fault_share_run=config.release.max_fault_share_run,
+        accept_damaged=config.release.accept_damaged,
+    )
+
+
+def _entries(item: HashList) -> int:
+    return sum(len(rows) for rows in (item.codes, *item.digests.values(), *item.codes64.values()))
+
+
+def _hash_names(config: Config) -> Iterator[str]:
+    for kind in config.hashes.kinds:
+        for view in config.hashes.views:
+            yield f"{find_kind(kind).name}.{view}"
+
+
+def check_hashes(config: Config, lists: tuple[HashList, ...]) -> None:
+    """Refuse unknown kinds and views, and lists whose codes no kind would be matched with.
+
+    Raises:
+        ConfigError: naming the key or the list.
+    """
+    for name, allowed in (("kinds", kind_names()), ("views", VIEWS)):
+        chosen = getattr(config.hashes, name)
+        unknown = [value for value in chosen if value not in allowed]
+        if unknown or not chosen or len(set(chosen)) < len(chosen):
+            known = ", ".join(allowed)
+            raise ConfigError(f"[hashes] {name}: expected some of {known}, each once; found {list(chosen)}")
+    taken = {kind.partition(":")[0] for kind in config.hashes.kinds}
+    for item in lists:
+        for algorithm in CODE_BYTES:
+            if len(item.coded(algorithm)[0]) and algorithm not in taken:
+                raise ConfigError(
+                    f"list {item.list_id!r} holds {algorithm} codes, which [hashes] kinds does not take; "
+                    "add a kind of that name, or leave them out of the list"
+                )
