@@ -18,18 +18,28 @@ Embeddings = NDArray[np.float16]  # N x D, unit length before rounding; NaN rows
 Scores = NDArray[np.float32]  # N, NaN = could not say
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class HashCode:
     """The codes of one picture under one recipe.
 
     codes: uint8, V x B: one row for each variant of the picture (row 0 is the picture itself).
-    quality: 0 to 100. usable: False where the codes hang on rounding or hold no features; such codes
-    are never matched.
+    quality: 0 to 100, None where the recipe has none. usable: False where the codes hang on rounding or hold
+    no features; such codes are never matched.
     """
 
     codes: NDArray[np.uint8]
-    quality: int
+    quality: int | None
     usable: bool
+
+
+def check_pixels(pixels: Pixels) -> None:
+    """Refuse anything but the pixels of one RGB picture.
+
+    Raises:
+        ValueError: the array is not H x W x 3 uint8.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels: expected H x W x 3 uint8, found {pixels.shape} {pixels.dtype}")
 
 
 class HashKind(Protocol):
@@ -38,6 +48,16 @@ class HashKind(Protocol):
     @property
     def name(self) -> str:
         """Recipe, with everything that changes the output: `pdq:fullres`."""
+        ...
+
+    @property
+    def variants(self) -> int:
+        """How many codes a picture gets, one for each turn or mirror image that the recipe knows."""
+        ...
+
+    @property
+    def code_bytes(self) -> int:
+        """Width of a code."""
         ...
 
     def encode(self, pixels: Pixels) -> HashCode | None:
