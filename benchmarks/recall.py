@@ -1,8 +1,9 @@
 """How often is an edited copy still found by its original's code, and how often do two different pictures match?
 
-Recall: distance 31 or less between code 0 of the original, as a list would hold it, and any usable code of any view
-and variant of the copy; beside it pdqhash 0.2.8 on the copy's own pixels. Then how exactly borders are found, and
-the pairs of different pictures that match. Writes JSON, and the tables of docs/recall.md.
+Recall: distance 31 or less between code 0 of the original, as a list would hold it, and any usable code of any
+default kind, view and variant of the copy; beside it `pdq:fullres` of the oriented picture alone, and pdqhash 0.2.8
+on the copy's own pixels. Then how exactly borders are found, and the pairs of different pictures that match. Writes
+JSON, and the tables of docs/recall.md.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from PIL import Image  # noqa: E402
 from scipy.stats import beta  # noqa: E402
 
 from classifiers.hashes.pdq import Pdq  # noqa: E402
-from classifiers.hashes.views import DEFAULT_VIEWS, ORIENTED, VIEW_NAMES, Bounds, picture_views, strip_border  # noqa: E402
+from classifiers.hashes.registry import find_kind  # noqa: E402
+from classifiers.hashes.views import ORIENTED, VIEW_NAMES, Bounds, picture_views, strip_border  # noqa: E402
 from classifiers.signals import Pixels  # noqa: E402
+from pipeline.config import THUMBNAIL as THUMBNAIL_VIEW  # noqa: E402
+from pipeline.config import HashesConfig  # noqa: E402
 from pipeline.exif_thumbnail import find_thumbnail  # noqa: E402
 
 PAGE = ROOT / "docs" / "recall.md"
@@ -42,6 +46,11 @@ THUMBNAIL = "crop 30 %, thumbnail left in the file"
 BORDER_COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "any": None}
 QUALITIES = (90, 75, 60)
 PDQ = Pdq()
+DEFAULTS = HashesConfig()
+KINDS = tuple(find_kind(name) for name in DEFAULTS.kinds)
+VIEWS = tuple(name for name in DEFAULTS.views if name in VIEW_NAMES)
+ALONE = f"{PDQ.name}.{ORIENTED}"
+DEFAULT, AS_IT_IS, CODE_0 = "default", "as it is", "as it is, code 0"
 Counts = dict[str, int]
 
 
@@ -51,12 +60,13 @@ def array(picture: Image.Image) -> Pixels:
 
 
 def usable_codes(pixels: Pixels, prefix: str = "") -> dict[str, NDArray[np.uint8]]:
-    """Return the eight codes of every view that has usable ones, by view."""
+    """Return the usable codes of every default kind and view of an upright picture, eight each, by column."""
     found = {}
-    for name, view in picture_views(pixels, 1, VIEW_NAMES):
-        code = PDQ.encode(view)
-        if code is not None and code.usable:
-            found[prefix + name] = code.codes
+    for name, view in picture_views(pixels, 1, VIEWS):
+        for kind in KINDS:
+            code = kind.encode(view)
+            if code is not None and code.usable:
+                found[f"{kind.name}.{prefix}{name}"] = code.codes
     return found
 
 
@@ -68,28 +78,24 @@ def hits(code: NDArray[np.uint8], codes: Iterable[NDArray[np.uint8]]) -> bool:
 def count_hits(original: NDArray[np.uint8], copy: Pixels, thumbnail: Pixels | None, counts: Counts) -> None:
     """Match one copy against one code and add to the counts."""
     codes = usable_codes(copy)
-    if thumbnail is not None:
+    if thumbnail is not None and THUMBNAIL_VIEW in DEFAULTS.views:
         codes |= usable_codes(thumbnail, "thumbnail ")
     bits, quality = pdqhash.compute(copy)
     theirs = int((np.packbits(bits) != original).any()) and int(
         np.bitwise_count(np.packbits(bits) ^ original).sum()
     )
     counts["n"] += 1
-    counts["any view"] += hits(original, codes.values())
-    usual = [name for name in codes if name.removeprefix("thumbnail ") in DEFAULT_VIEWS]
-    counts["default views"] += hits(original, [codes[name] for name in usual])
-    counts["as it is"] += hits(original, [codes[ORIENTED]] if ORIENTED in codes else [])
-    counts["as it is, code 0"] += hits(original, [codes[ORIENTED][:1]] if ORIENTED in codes else [])
+    alone = [codes[ALONE]] if ALONE in codes else []
+    counts[DEFAULT] += hits(original, codes.values())
+    counts[AS_IT_IS] += hits(original, alone)
+    counts[CODE_0] += hits(original, [code[:1] for code in alone])
     counts["pdqhash"] += quality >= 50 and theirs <= RADIUS
 
 
 def recall(originals: dict[str, Image.Image]) -> dict[str, Counts]:
     """Count hits by edit."""
     names = [*pictures.EDITS, f"{BARS_TWICE}; listed with its bars", THUMBNAIL]
-    table = {
-        name: dict.fromkeys(("n", "any view", "default views", "as it is", "as it is, code 0", "pdqhash"), 0)
-        for name in names
-    }
+    table = {name: dict.fromkeys(("n", DEFAULT, AS_IT_IS, CODE_0, "pdqhash"), 0) for name in names}
     for original in originals.values():
         code = PDQ.encode(array(original))
         assert code is not None
@@ -171,11 +177,9 @@ def bars(table: dict[str, dict[str, Counts]], found: dict[str, dict[str, Counts]
     """Say which of the promised figures hold, photographs and drawings together."""
     both = table["together"]
     return {
-        f"JPEG, mirror, right angles: all, {views}": all(both[name][key] == both[name]["n"] for name in ALL)
-        for key, views in (("any view", "with the mirrored views"), ("default views", "default views"))
-    } | {
-        "resize: equal to pdqhash": all(both[e]["as it is, code 0"] == both[e]["pdqhash"] for e in RESIZES),
-        "border then strip: at most one more miss": both[PADDED]["default views"] >= both[BARE]["as it is"] - 1,
+        "JPEG, mirror, right angles: all of n by default": all(both[e][DEFAULT] == both[e]["n"] for e in ALL),
+        "resize: equal to pdqhash": all(both[e][CODE_0] == both[e]["pdqhash"] for e in RESIZES),
+        "border then strip: at most one more miss": both[PADDED][DEFAULT] >= both[BARE][DEFAULT] - 1,
         "bounds within 1 px at JPEG 90: 95 %": all(
             count["JPEG 90"]["within 1 px"] >= 0.95 * count["JPEG 90"]["n"] for count in found.values()
         ),
@@ -186,13 +190,13 @@ def tables(results: dict[str, object]) -> dict[str, str]:
     """Write the tables of the page, by marker."""
     recalls, found, pairs = results["recall"], results["bounds"], results["false_matches"]
     lines = [
-        "| edit | photographs | drawings | together | at least | default views | oriented alone | pdqhash |",
-        "|---|---|---|---|---|---|---|---|",
+        "| edit | photographs | drawings | together | at least | oriented `pdq:fullres` alone | pdqhash |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, all_of in recalls["together"].items():
-        parts = [f"{recalls[group][name]['any view']}/{recalls[group][name]['n']}" for group in recalls]
-        parts += [f"{lower_bound(all_of['any view'], all_of['n']):.3f}"]
-        parts += [f"{all_of[key]}/{all_of['n']}" for key in ("default views", "as it is", "pdqhash")]
+        parts = [f"{recalls[group][name][DEFAULT]}/{recalls[group][name]['n']}" for group in recalls]
+        parts += [f"{lower_bound(all_of[DEFAULT], all_of['n']):.3f}"]
+        parts += [f"{all_of[key]}/{all_of['n']}" for key in (AS_IT_IS, "pdqhash")]
         lines.append(f"| {name} | {' | '.join(parts)} |")
     bound_lines = ["| pictures | saved as | bordered copies | within 1 px |", "|---|---|---|---|"]
     for group, counts in found.items():
@@ -258,7 +262,13 @@ def main() -> None:
     parts = tables(results)
     print(*parts.values(), sep="\n\n")
     rewrite(PAGE, parts)
-    plan = {"radius": RADIUS, "recipe": PDQ.name, "photographs": len(photographs), "drawings": DRAWINGS}
+    plan = {
+        "radius": RADIUS,
+        "kinds": DEFAULTS.kinds,
+        "views": DEFAULTS.views,
+        "photographs": len(photographs),
+        "drawings": DRAWINGS,
+    }
     plan |= {"edits": list(table["together"]), "qualities": QUALITIES, "seed": pictures.SEED}
     print(save("recall", plan, results))
 

@@ -6,11 +6,16 @@ the transforms, so it is enough to define the schemas of the two operators first
 calling one is an error.
 
 - Nothing is defined where torch has CUDA, or where the C++ part loads and defines them itself.
+- timm, which open_clip imports, imports wandb where it is installed: half a second, and folders in the
+  temporary directory that a killed process leaves behind. It is hidden meanwhile.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,9 +48,23 @@ def _define_missing_schemas() -> torch.library.Library | None:
     return library
 
 
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Let `import name` fail as if it were not installed, unless it was imported before."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # what the import system takes for "not there"
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 # The definitions last as long as this object.
 _library = _define_missing_schemas()
 
-import open_clip  # noqa: E402 - only importable once the schemas stand
+with _hidden("wandb"):
+    import open_clip  # only importable once the schemas stand
 
 __all__ = ["open_clip"]

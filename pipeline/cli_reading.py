@@ -116,7 +116,7 @@ def hash_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Image files.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file.")] = False,
-    kinds: Annotated[str, typer.Option(help="Kinds of hash, with commas.")] = "pdq:fullres",
+    kinds: Annotated[str, typer.Option(help="Kinds of hash, with commas.")] = "pdq:fullres,pdq:turned",
 ) -> None:
     """Print every digest, hash, quality and view of files; writes nothing."""
     import json

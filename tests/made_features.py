@@ -75,7 +75,7 @@ def make_features(rows: Sequence[Row], *, scores: Sequence[str] = (), dims: int 
             if read[number]:
                 digest = hashlib.new(name, row.content or b"", usedforsecurity=False).digest()
                 digests[name][number] = np.frombuffer(digest, np.uint8)
-    hashes = HashColumn.empty(count)
+    hashes = HashColumn.empty(count, 8, 32)
     embedding = np.full((count, dims), np.nan, np.float16)
     for number, row in enumerate(rows):
         if row.code is not None and not row.withheld:

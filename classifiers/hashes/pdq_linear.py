@@ -56,7 +56,7 @@ def _sum_rows(pixels: Pixels, *, mirrored: bool) -> NDArray[np.float32]:
     lanes = pixels.reshape(height, width * 3)
     outputs = reference.SMALL_SIDE
     while outputs > 4 and lanes.size * outputs > _LANES_AT_ONCE * reference.SMALL_SIDE:
-        outputs //= 4
+        outputs //= 2
     sums = np.empty((_SUMS, width * 3), np.float32)
     for output, start, weights in _row_bands(height, outputs, mirrored):
         sums[output : output + weights.shape[0]] = weights @ lanes[start : start + weights.shape[1]]

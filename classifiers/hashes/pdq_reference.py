@@ -27,6 +27,7 @@ PASSES = 2
 MAX_QUALITY = 100
 GRADIENT_PER_QUALITY = 90
 VARIANTS = 8
+_LINES_TURNED = 8
 _LUMA_ROWS = 16  # at once: float64 copies of a whole picture would be large
 
 Grey: TypeAlias = NDArray[np.float32]  # H x W, 0 to 255
@@ -97,8 +98,8 @@ def _shrink(grey: Grey) -> Grey:
     if (height, width) == (SMALL_SIDE, SMALL_SIDE):
         return grey
     for _ in range(PASSES):
-        grey = _box_down(np.ascontiguousarray(grey.T), window_size(width)).T
-        grey = _box_down(np.ascontiguousarray(grey), window_size(height))
+        grey = _turned(_box_down(_turned(grey), window_size(width)))
+        grey = _box_down(grey, window_size(height))
     return grey[np.ix_(centres(height), centres(width))]
 
 
@@ -107,19 +108,28 @@ def _box_down(grey: Grey, window: int) -> Grey:
     length = len(grey)
     ahead = window // 2  # how far the window reaches past the pixel it is written to
     means = np.empty_like(grey)
+    rows, written = list(grey), list(means)
     total = np.zeros(grey.shape[1], np.float32)
     inside = 0
     for right in range(length + ahead):
         left = right - window
         if right < length:
-            total += grey[right]
+            np.add(total, rows[right], total)
             inside += 1
         if left >= 0:
-            total -= grey[left]
+            np.subtract(total, rows[left], total)
             inside -= 1
         if right >= ahead:
-            np.divide(total, np.float32(inside), out=means[right - ahead])
+            np.divide(total, np.float32(inside), written[right - ahead])
     return means
+
+
+def _turned(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the columns as contiguous lines, a few lines at a time: a whole picture at once misses the cache."""
+    columns = np.empty(lines.shape[::-1], lines.dtype)
+    for top in range(0, len(lines), _LINES_TURNED):
+        columns[:, top : top + _LINES_TURNED] = lines[top : top + _LINES_TURNED].T
+    return columns
 
 
 def _project(columns: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -60,7 +60,9 @@ def kill_and_finish(truth: Undisturbed, number: int) -> list[str]:
     hit += [killer.kill() for _ in range(random.randrange(3))]
     finish_run(scrape)
     assert problems(scrape, truth.outputs) == [], f"round {number}, killed in {hit}"
-    assert [list((scrape.root / name).iterdir()) for name in ("cwd", "tmp")] == [[], []]
+    left = [path for name in ("cwd", "tmp") for path in (scrape.root / name).rglob("*")]
+    # torch makes one folder, empty, for a compiler that is not used here.
+    assert [path for path in left if not path.name.startswith("torchinductor_")] == []
     wait_until(lambda: set(os.listdir("/dev/shm")) <= truth.shared_memory, "a run left shared memory")
     return hit
 

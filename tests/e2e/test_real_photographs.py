@@ -87,7 +87,9 @@ def test_hash_and_quality_equal_the_reference_on_25_of_25(scrape: Scrape, shared
     for row in expected:
         mine = found[f"pdq/images/{row['file']}"]
         codes = mine["pdq:fullres.oriented"]
-        assert [codes[start : start + 32].hex() for start in range(0, 256, 32)] == [row[f"dih{n}"] for n in range(8)]
+        assert [codes[start : start + 32].hex() for start in range(0, 256, 32)] == [
+            row[f"dih{n}"] for n in range(8)
+        ]
         assert codes[:32].hex() == row["pdq"]
         assert mine["pdq:fullres.oriented.quality"] == int(row["quality"])
 

@@ -18,6 +18,7 @@ from classifiers.hashes.digests import take_digests
 from manifests.decisions import prove_conservation
 from manifests.features import encode_features, withhold
 from manifests.records import identities_digest, split_member_name
+from pipeline.hash_pictures import PictureHashes
 from pipeline.config import MembersConfig
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.ingest.samples import take_inventory
@@ -125,7 +126,7 @@ def test_every_sample_of_any_shard_ends_in_one_decision_and_none_is_kept_unjudge
     place.write_bytes(whole[: max(1, int(len(whole) * share))] if share < 1 else whole)
     inventory = take_inventory(source, CONFIG)
     identities = identities_digest((sample.index, sample.key) for sample in inventory.samples)
-    models = Models((), None, (), batch)
+    models = Models(PictureHashes((), ()), None, (), batch)
     features = measure(source, digest_members(source, inventory), models, decoder, on_rows=lambda _: None)
     assert identities_digest(features.identities()) == identities
     decisions = decide_samples(features, LISTS, POLICY)

@@ -192,7 +192,7 @@ def test_a_built_list_keeps_the_same_rules():
 def test_the_repr_holds_the_name_and_counts_only():
     entries = [(name, value(name)) for name in WIDTHS]
     assert repr(build_list(entries, list_id="hotline", purpose="csam")) == (
-        "HashList('hotline', md5=1, sha1=1, sha256=1, pdq=1)"
+        "HashList('hotline', md5=1, sha1=1, sha256=1, pdq=1, phash=1, dhash=1, whash=1, ahash=1)"
     )
 
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from stand_ins import draw_picture
 
-from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
 from classifiers.embedders.devices import resolve_device, resolve_precision
+from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
 from classifiers.embedders.open_clip import OpenClipEmbedder
 from classifiers.embedders.views import square_view
 from classifiers.torchvision_schemas import open_clip
