@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from classifiers.hashes.digests import DIGEST_WIDTHS
 from manifests.features import HashColumn, ShardFeatures
 
 PDQ = "pdq:fullres.oriented"
@@ -62,6 +63,8 @@ def make_features(rows: Sequence[Row], *, scores: Sequence[str] = (), dims: int 
             "metadata": texts([None] * count),
             "sample_fault": texts([row.sample_fault for row in rows]),
             "fault": texts([row.fault for row in rows]),
+            "hash_source": texts(["bytes" if row.content is not None else None for row in rows]),
+            **{f"crawl_{name}": pa.nulls(count, pa.binary(width)) for name, width in DIGEST_WIDTHS.items()},
             "format": texts(["jpeg"] * count),
             "width": numbers(8, pa.int32()),
             "height": numbers(6, pa.int32()),
@@ -69,7 +72,7 @@ def make_features(rows: Sequence[Row], *, scores: Sequence[str] = (), dims: int 
     )
     read = [row.content is not None and not row.withheld for row in rows]
     digests = {}
-    for name, width in (("md5", 16), ("sha1", 20), ("sha256", 32)):
+    for name, width in DIGEST_WIDTHS.items():
         digests[name] = np.zeros((count, width), np.uint8)
         for number, row in enumerate(rows):
             if read[number]:

@@ -18,9 +18,9 @@ from classifiers.hashes.digests import take_digests
 from manifests.decisions import prove_conservation
 from manifests.features import encode_features, withhold
 from manifests.records import identities_digest, split_member_name
-from pipeline.hash_pictures import PictureHashes
 from pipeline.config import MembersConfig
 from pipeline.decode import DecodeLimits, Decoder
+from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.measure import Models, digest_members, measure
