@@ -94,6 +94,7 @@ def row_sums(side: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.
     return weights, positions, ends
 
 
+@lru_cache(maxsize=_SIDES_CACHED)
 def _taps(side: int) -> tuple[NDArray[np.intp], NDArray[np.intp], bool]:
     """Lay out two box blurs and the decimation along a side as one weighted sum for each output.
 

@@ -49,23 +49,27 @@ _FALLING = 1 / np.arange(1, reference.BLOCK_SIDE + 1) ** 2
 class Drift:
     """How far the reference stands from the exact value for pictures of one size, as a share of the grey level.
 
-    variance: of each coefficient, 256. gap: two coefficients farther apart keep their order whatever the picture.
-    gradient: the same for the difference of neighbours in the 64 x 64 picture.
+    down, across: variance at the lowest frequency by the walks along columns and rows. gap: two coefficients farther
+    apart keep their order whatever the picture. gradient: the same for neighbours in the 64 x 64 picture.
     """
 
-    variance: NDArray[np.float64]
+    down: float
+    across: float
     gap: float
     gradient: float
+
+    def variance(self) -> NDArray[np.float64]:
+        """Return the variance of each coefficient, 256."""
+        return np.add.outer(self.down * _FALLING, self.across * _FALLING).ravel() + _DCT_DRIFT**2
 
 
 @lru_cache(maxsize=_SIZES_CACHED)
 def drift(height: int, width: int) -> Drift:
     """Return the drift of pictures of one size."""
     down, across = _walk(height, width), _walk(width, height)
-    variance = np.add.outer(down * _FALLING, across * _FALLING).ravel() + _DCT_DRIFT**2
-    gap = DEVIATIONS * LIKENESS * math.sqrt(2 * float(variance[0]))
-    step = math.sqrt((down + across) * math.pi**2 / reference.SMALL_SIDE)
-    return Drift(variance, gap, _GRADIENT_DEVIATIONS * step)
+    gap = DEVIATIONS * LIKENESS * math.sqrt(2 * (down + across + _DCT_DRIFT**2))
+    gradient = _GRADIENT_DEVIATIONS * math.sqrt((down + across) * math.pi**2 / reference.SMALL_SIDE)
+    return Drift(down, across, gap, gradient)
 
 
 def _walk(along: int, across: int) -> float:
@@ -99,11 +103,12 @@ def hangs(small: NDArray[np.float32], signed: NDArray[np.float64], gaps: NDArray
     if float((gaps[:, 1] - gaps[:, 0]).min()) > grey * size.gap:
         return False  # nearly every picture ends here
     reach = DEVIATIONS * grey * (LIKENESS if _is_alike(small) else 1)
+    variance = size.variance()
     for values, (low, high) in zip(signed, gaps, strict=True):
         below = (values <= low) & (values >= high - grey * size.gap)
         above = (values >= high) & (values <= low + grey * size.gap)
         apart = np.subtract.outer(values[above], values[below])
-        if np.any(apart <= reach * np.sqrt(np.add.outer(size.variance[above], size.variance[below]))):
+        if np.any(apart <= reach * np.sqrt(np.add.outer(variance[above], variance[below]))):
             return True
     return False
 

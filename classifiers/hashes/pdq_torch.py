@@ -83,7 +83,7 @@ def encode_linearly(pixels: torch.Tensor) -> Batch:
     median = ranked[..., rounding.MEDIAN, None]
     middle = (median + ranked[..., rounding.MEDIAN + 1, None]) / 2
     reach = grey * rounding.DEVIATIONS * torch.where(_is_alike(small), rounding.LIKENESS, 1)
-    deviation = torch.as_tensor(size.variance, device=device).sqrt()
+    deviation = torch.as_tensor(size.variance(), device=device).sqrt()
     is_clear = ((signed - middle).abs() > reach[:, None, None] * deviation).all(dim=2).all(dim=1)
     sure = is_clear & is_quality_sure & ~_is_crowded(ranked[:, 0])
     bits = (signed > median).reshape(count, -1)[:, torch.as_tensor(BIT_PLACES, device=device)]
