@@ -31,6 +31,7 @@ check: setup ## lint, types, layers, formatting
 
 bench: setup ## time the host path and a whole run against named references; JSON under benchmarks/out
 	$(BIN)/python benchmarks/host_path.py
+	$(BIN)/python benchmarks/pdq.py
 	$(BIN)/python benchmarks/whole_run.py
 
 crash: setup ## kill a real run at 30 random moments

@@ -35,8 +35,9 @@ _FOLDERS = {"examined", "settled", "releases", "sealed", "journal"}
 
 @dataclass(slots=True)
 class Report:
-    """What was checked and what is wrong."""
+    """What was checked, what is wrong, and the `unsafe_` options that the collection was made under."""
 
+    stamps: tuple[str, ...] = ()
     checked: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -51,6 +52,7 @@ def verify(root: Path) -> Report:
     if not collection.examine_plan.is_file():
         raise RecordError(f"{root}: not a collection (no {collection.examine_plan.name})")
     commits = _verify_examined(collection, report)
+    report.stamps = tuple(sorted({stamp for commit in commits.values() for stamp in commit.stamps}))
     numbers = collection.closed_settles()
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
     _verify_current(collection, released, report)

@@ -183,7 +183,7 @@ def _settle(setup: Setup, options: WorkerOptions, workers: int, examined: Examin
     close, before = settle_all(setup, options, workers=workers)
     if before:
         typer.echo(f"nothing to do: settle {close.number:04d} stands for this input, these lists and this policy")
-    print_stamps(close)
+    print_stamps(close.stamps)
     for line in totals(close):
         typer.echo(line)
     if not close.released:

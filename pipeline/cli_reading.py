@@ -7,14 +7,11 @@ As `cli.py`: parse, call, print. Restricted verbs say so.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.errors import ConfigError, VerificationError
-
-if TYPE_CHECKING:
-    from manifests.commits import Close
 
 reading_app = typer.Typer()
 cases_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
@@ -42,7 +39,7 @@ def status(
             typer.echo(line)
         return
     close = newest_close(home)
-    print_stamps(close)
+    print_stamps(close.stamps)
     for line in exact_table(close) if restricted else totals(close):
         typer.echo(line)
     for line in close.refused:
@@ -83,6 +80,7 @@ def verify(collection: Run) -> None:
         raise ConfigError(str(error)) from None
     for line in report.checked:
         typer.echo(f"checked  {line}")
+    print_stamps(report.stamps)
     if report.problems:
         raise VerificationError("\n".join(report.problems))
     typer.echo("all files agree with each other")
@@ -102,6 +100,7 @@ def train_head(
     from pipeline.training import train_head as train
 
     made = train(closed_collection(collection), labels, name=name, out=out, l2=l2)
+    print_stamps(made.stamps)
     held = made.trained.held_out
     typer.echo(f"trained on {made.labels} samples; {made.without_embedding} labels had no embedding")
     typer.echo(
@@ -153,7 +152,7 @@ def keys_new(
     typer.echo(public)
 
 
-def print_stamps(close: Close) -> None:
+def print_stamps(stamps: tuple[str, ...]) -> None:
     """Print every `unsafe_` option that a collection was made under."""
-    for stamp in close.stamps:
+    for stamp in stamps:
         typer.echo(f"UNSAFE    {stamp}")

@@ -28,13 +28,14 @@ _TRUTHS = {"0": False, "1": True}
 
 @dataclass(frozen=True, slots=True)
 class HeadFile:
-    """A head that was written: its path, its pin, what the fit measured, and labels without an embedding."""
+    """A head that was written: its path, its pin, what the fit measured, labels without an embedding, stamps."""
 
     path: Path
     sha256: str
     trained: LinearHead
     labels: int
     without_embedding: int
+    stamps: tuple[str, ...]
 
 
 def train_head(collection: Collection, labels_file: Path, *, name: str, out: Path, l2: float) -> HeadFile:
@@ -58,7 +59,14 @@ def train_head(collection: Collection, labels_file: Path, *, name: str, out: Pat
         raise ConfigError(f"{labels_file}: {error}") from None
     durable.make_folder(out.parent)
     durable.write(out, data, replace=True)
-    return HeadFile(out, hashlib.sha256(data).hexdigest(), trained, len(truths), len(labels) - len(truths))
+    return HeadFile(
+        out,
+        hashlib.sha256(data).hexdigest(),
+        trained,
+        len(truths),
+        len(labels) - len(truths),
+        tuple(record["stamps"]),
+    )
 
 
 def read_labels(path: Path) -> dict[str, bool]:

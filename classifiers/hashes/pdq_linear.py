@@ -140,20 +140,19 @@ def _column_bands(side: int, mirrored: bool) -> list[tuple[int, int, NDArray[np.
     first, triangle, is_cut = _taps(side)
     outputs = 16 if side <= _NARROW_PX else 8
     window = reference.window_size(side)
-    starts = first[::outputs]
-    ends = np.append(first[outputs - 1 :: outputs] + len(triangle), side)
-    means = np.zeros((len(starts), int((ends[:-1] - starts).max()), outputs))
+    starts, stops = first[::outputs], first[outputs - 1 :: outputs] + len(triangle)
+    means = np.zeros((len(starts), int((stops - starts).max()), outputs))
     places = (first.reshape(-1, outputs) - starts[:, None])[..., None] + np.arange(len(triangle))
     means[np.arange(len(starts))[:, None, None], places, np.arange(outputs)[:, None]] = triangle / window**2
     if is_cut:
+        stops[-1] = side
         end = side - starts[-1]
         means[-1, end - window + 1 : end, -1] += means[-1, end, -1] / (window - 1)
-        ends[-2] -= 1
     lanes = (means[:, :, None, :] * LUMA[:, None]).astype(np.float32).reshape(len(starts), -1, outputs)
     bands = []
-    for band, (start, end) in enumerate(zip(starts.tolist(), ends[:-1].tolist(), strict=True)):
-        dense = lanes[band, : 3 * (end - start)]
+    for band, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        dense = lanes[band, : 3 * (stop - start)]
         if mirrored:  # whole pixels change places, their colours do not
             dense = np.ascontiguousarray(dense.reshape(-1, 3, outputs)[::-1]).reshape(-1, outputs)
-        bands.append((band * outputs, 3 * (side - end if mirrored else start), dense))
+        bands.append((band * outputs, 3 * (side - stop if mirrored else start), dense))
     return bands

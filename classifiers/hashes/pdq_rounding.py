@@ -49,8 +49,8 @@ _FALLING = 1 / np.arange(1, reference.BLOCK_SIDE + 1) ** 2
 class Drift:
     """How far the reference stands from the exact value for pictures of one size, as a share of the grey level.
 
-    down, across: variance at the lowest frequency by the walks along columns and rows. gap: two coefficients farther
-    apart keep their order whatever the picture. gradient: the same for neighbours in the 64 x 64 picture.
+    down, across: variance at the lowest frequency by the walks along columns and along rows. gap: two coefficients
+    farther apart keep their order. gradient: a difference of neighbours in the 64 x 64 picture changes by less.
     """
 
     down: float
