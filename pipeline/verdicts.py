@@ -28,6 +28,8 @@ from pipeline.policy import Decided, Policy, SignalSpec, decide
 PDQ_USABLE = "pdq.usable"
 PURPOSES = ("csam", "other")
 _DISTANCE = "_distance"
+# Recipes whose quality says whether a picture can be matched; `pdq:turned` does not settle what hangs on rounding.
+_RATED = ("pdq:fullres.", "pdq:c512.")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -164,7 +166,7 @@ def _distance(features: ShardFeatures, lists: Sequence[HashList], algorithm: str
 def _usable(features: ShardFeatures) -> NDArray[np.float32]:
     best = np.full(features.table.num_rows, np.nan, np.float32)
     for name, column in features.hashes.items():
-        if algorithm_of(name) != "pdq":
+        if not name.startswith(_RATED):
             continue
         best = np.fmax(best, np.where(column.hashable, column.usable.astype(np.float32), np.float32(np.nan)))
     return best

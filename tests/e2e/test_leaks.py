@@ -25,6 +25,7 @@ from manifests.commits import ExamineCommit
 from manifests.features import decode_features
 from pipeline.config import MembersConfig
 from pipeline.decode import DecodeLimits, Decoder
+from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.measure import Models, digest_members, measure
@@ -171,7 +172,7 @@ def content_of(scrape: Scrape, keys: set[str]) -> set[bytes]:
         source = ShardSource(path.stem, path, None)
         inventory = take_inventory(source, MembersConfig())
         with Decoder(DecodeLimits()) as decoder:
-            models = Models((Pdq(),), None, (), 64)
+            models = Models(PictureHashes((Pdq(),), ("oriented",)), None, (), 64)
             features = measure(source, digest_members(source, inventory), models, decoder, on_rows=lambda _: None)
         for row, key in enumerate(features.strings("key")):
             if key in keys and features.digested[row]:
