@@ -20,7 +20,7 @@ from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError
 
 # Libraries whose version can change a feature.
-_SOFTWARE = ("numpy", "scipy", "pillow", "simplejpeg", "torch", "open_clip_torch")
+_SOFTWARE = ("numpy", "scipy", "pillow", "simplejpeg", "torch", "open_clip_torch", "imagehash", "pywavelets")
 # Counts up whenever our own code would make other features of the same bytes.
 RECIPE = 1
 

@@ -98,7 +98,7 @@ def encode_fast(pixels: Pixels) -> HashCode | None:
     signed = SIGNS * (_DCT @ small.astype(np.float64) @ _DCT_ACROSS).ravel()
     ranked = np.sort(signed, axis=1)
     gaps = ranked[:, rounding.MEDIAN : rounding.MEDIAN + 2]
-    if rounding.is_crowded(ranked[0]) or rounding.hangs(small, signed, gaps, size):
+    if rounding.is_crowded(ranked[0]) or rounding.hangs(small, grey, signed, gaps, size):
         return None
     return HashCode(_codes(signed > gaps[:, :1]), quality, usable=quality >= MIN_QUALITY)
 

@@ -90,17 +90,19 @@ def level(small: NDArray[np.float32]) -> float:
     return math.sqrt(float(np.vdot(small, small))) / reference.SMALL_SIDE
 
 
-def hangs(small: NDArray[np.float32], signed: NDArray[np.float64], gaps: NDArray[np.float64], size: Drift) -> bool:
+def hangs(
+    small: NDArray[np.float32], grey: float, signed: NDArray[np.float64], gaps: NDArray[np.float64], size: Drift
+) -> bool:
     """Say whether the reference could see another 128 coefficients as the largest.
 
     Args:
         small: 64 x 64, blurred luma.
+        grey: its level.
         signed: 4 x 256, the block under each pattern of signs.
         gaps: 4 x 2, the two coefficients of each that stand beside the gap in the middle, in rising order.
         size: the drift of the picture's size.
     """
-    grey = level(small)
-    if float((gaps[:, 1] - gaps[:, 0]).min()) > grey * size.gap:
+    if min(high - low for low, high in gaps.tolist()) > grey * size.gap:
         return False  # nearly every picture ends here
     reach = DEVIATIONS * grey * (LIKENESS if _is_alike(small) else 1)
     variance = size.variance()
@@ -133,19 +135,19 @@ def is_crowded(ranked: NDArray[np.float64]) -> bool:
 
 def quality(small: NDArray[np.float32], slack: float) -> int | None:
     """Return the quality of the 64 x 64 picture; None where gradients within `slack` of a whole number decide."""
-    percent = small * _PERCENT
-    margin = np.float32(slack) * _PERCENT
-    down = np.abs(percent[:-1] - percent[1:])
-    least = _whole(down - margin)
+    down = np.abs(small[:-1] - small[1:])
+    least = _whole(down, -slack)
     if least >= reference.MAX_QUALITY * reference.GRADIENT_PER_QUALITY:
         return reference.MAX_QUALITY  # nearly every photograph ends here
-    across = np.abs(percent[:, :-1] - percent[:, 1:])
-    least += _whole(across - margin)
-    most = _whole(down + margin) + _whole(across + margin)
+    across = np.abs(small[:, :-1] - small[:, 1:])
+    least += _whole(across, -slack)
+    most = _whole(down, slack) + _whole(across, slack)
     qualities = {min(reference.MAX_QUALITY, total // reference.GRADIENT_PER_QUALITY) for total in (least, most)}
     return qualities.pop() if len(qualities) == 1 else None
 
 
-def _whole(gradients: NDArray[np.float32]) -> int:
-    """Add up the gradients without their fractions: whole numbers under 2 ** 24, so exact in float32."""
-    return int(np.vdot(np.trunc(gradients), _ONES))
+def _whole(gradients: NDArray[np.float32], slack: float) -> int:
+    """Add up the gradients, `slack` larger, in whole percents: the sum is under 2 ** 24, so exact in float32."""
+    percents = gradients + np.float32(slack)
+    percents *= _PERCENT
+    return int(np.vdot(np.trunc(percents, percents), _ONES))

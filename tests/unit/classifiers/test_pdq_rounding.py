@@ -47,9 +47,9 @@ def test_only_the_gap_in_the_middle_can_hang():
     values = np.arange(256, dtype=np.float64)
     values[:127] = np.linspace(120, 120 + 1e-9, 127)  # as near to each other as can be, but far from the middle
     signed = np.tile(values, (4, 1))
-    assert not pdq_rounding.hangs(small, signed, signed[:, 127:129], size)
+    assert not pdq_rounding.hangs(small, 130.0, signed, signed[:, 127:129], size)
     signed[2, 128] = np.nextafter(127, 128)
-    assert pdq_rounding.hangs(small, signed, signed[:, 127:129], size)
+    assert pdq_rounding.hangs(small, 130.0, signed, signed[:, 127:129], size)
 
 
 def test_gradients_far_from_whole_percents_decide_the_quality_and_others_leave_it_open():
