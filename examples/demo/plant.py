@@ -49,7 +49,7 @@ KINDS = {
     "re-encoded": Kind("re-encoded as JPEG of quality 60 and 30", 12, "SEAL"),
     "resized": Kind("resized to 50 %", 8, "SEAL", required=False),
     "turned": Kind("mirrored or turned by 90 degrees", 8, "SEAL", required=False),
-    "bordered": Kind("white border (a later release strips borders)", 6, "SEAL", required=False),
+    "bordered": Kind("white border", 6, "SEAL", required=False),
     "second-image": Kind("listed picture as second image of a sample", 1, "SEAL"),
     "other-list": Kind("exact copy from a list of other harm", 6, "REMOVE"),
     "cut": Kind("JPEG cut in half", 10, "QUARANTINE", "fault:truncated"),
