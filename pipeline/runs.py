@@ -17,7 +17,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -92,10 +92,15 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
         waiting = [source for source in sources if not _is_done(setup, source)]
         settle = setup.collection.next_settle()
         tasks = [Task("examine", source.name, settle) for source in waiting]
-        outcomes = _run(setup, options, tasks, workers=workers, what="examine")
-        for source in waiting:
-            if source.name not in {item.shard for item in outcomes if item.error}:
-                _remember_input(setup.collection, source)
+        # Noted as each shard ends, with the state from before: a kill must not cost reading finished inputs again,
+        # and a file that changes meanwhile must not pass for the one that was examined.
+        states = {source.name: _state(source) for source in waiting}
+
+        def note(outcome: Outcome) -> None:
+            if not outcome.error:
+                _write_note(setup.collection, outcome.shard, states[outcome.shard])
+
+        outcomes = _run(setup, options, tasks, workers=workers, what="examine", on_done=note)
     errors = tuple(item for item in outcomes if item.error)
     return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
 
@@ -146,7 +151,13 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
 
 
 def _run(
-    setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *, workers: int, what: str
+    setup: Setup,
+    options: WorkerOptions,
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    what: str,
+    on_done: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
     if not tasks:
         return ()
@@ -159,6 +170,7 @@ def _run(
     with show_progress(what, len(tasks), sys.stderr) as progress:
         for outcome in executor.run(tasks, progress.rows):
             outcomes.append(outcome)
+            on_done(outcome)
             progress.shard()
     _write_journal(setup.collection, what, began, outcomes)
     return tuple(outcomes)
@@ -215,13 +227,14 @@ def _is_done(setup: Setup, source: ShardSource) -> bool:
     if not collection.commit(source.name).exists():
         return False
     commit = read_commit(collection, source.name, setup.plan)
-    if _input_note(collection, source).exists() and _input_note(collection, source).read_bytes() == _state(source):
+    note, state = _input_note(collection, source.name), _state(source)
+    if note.exists() and note.read_bytes() == state:
         return True
     if (
         _digest_or_none(source.path) == commit.input_sha256
         and _digest_or_none(source.sidecar) == commit.sidecar_sha256
     ):
-        _remember_input(collection, source)
+        _write_note(collection, source.name, state)
         return True
     if commit.damage is None:  # a damaged shard that was replaced is examined again
         raise InputError(
@@ -231,12 +244,12 @@ def _is_done(setup: Setup, source: ShardSource) -> bool:
     return False
 
 
-def _input_note(collection: Collection, source: ShardSource) -> Path:
-    return collection.journal / f"input-{source.name}.json"
+def _input_note(collection: Collection, shard: str) -> Path:
+    return collection.journal / f"input-{shard}.json"
 
 
-def _remember_input(collection: Collection, source: ShardSource) -> None:
-    durable.write(_input_note(collection, source), _state(source), replace=True, mode=RESTRICTED_FILE_MODE)
+def _write_note(collection: Collection, shard: str, state: bytes) -> None:
+    durable.write(_input_note(collection, shard), state, replace=True, mode=RESTRICTED_FILE_MODE)
 
 
 def _state(source: ShardSource) -> bytes:

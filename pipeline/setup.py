@@ -6,6 +6,7 @@ made; settling does not.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Setup:
 
     def source(self, shard: str) -> ShardSource | None:
         """Return the shard of that name, if the configuration names it."""
-        return next((item for item in self.sources if item.name == shard), None)
+        place = bisect_left(self.sources, shard, key=lambda item: item.name)  # they are sorted by name
+        found = self.sources[place : place + 1]
+        return found[0] if found and found[0].name == shard else None
 
 
 def load_setup(options: WorkerOptions) -> Setup:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from manifests.records import FaultKind, split_member_name
@@ -92,7 +92,8 @@ def _member(info: tarfile.TarInfo, size: int) -> Member:
         name = raw.decode("utf-8", "backslashreplace")
         fault = FaultKind.BAD_NAME
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
+    # Some systems that unpack a release take a backslash for a separator.
+    if path.is_absolute() or ".." in path.parts or ".." in PureWindowsPath(name).parts or "\0" in name:
         fault = FaultKind.UNSAFE_NAME
     if not info.isreg() or info.issparse():
         fault = fault or FaultKind.LINK_MEMBER

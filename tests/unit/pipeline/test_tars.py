@@ -172,6 +172,7 @@ def test_a_second_archive_behind_the_first_is_damage(place):
         ("/a.jpg", FaultKind.UNSAFE_NAME),
         ("//a.jpg", FaultKind.UNSAFE_NAME),
         ("..", FaultKind.UNSAFE_NAME),
+        ("..\\..\\a.jpg", FaultKind.UNSAFE_NAME),
         ("a\udcff.jpg", FaultKind.BAD_NAME),
         ("../a\udcff.jpg", FaultKind.UNSAFE_NAME),
         ("./a.jpg", None),
