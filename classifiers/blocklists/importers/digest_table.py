@@ -1,0 +1,70 @@
+"""Parquet tables with columns of digests or codes, as LAION and DataComp publish them.
+
+- A record is a row; its number is that of the row in the file, from 1.
+- Values are text in any spelling, or bytes. Other columns are not read; `uid` of DataComp is no digest of ours.
+- A file is read by batches of rows; memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from classifiers.blocklists.algorithms import ListError
+from classifiers.blocklists.entries import Batch
+from classifiers.blocklists.importers.plain import HASH_COLUMNS
+from classifiers.blocklists.importers.protocol import ReadOptions
+from classifiers.blocklists.importers.spellings import cells_of, make_entries, read_labels
+
+BATCH_ROWS = 1 << 16
+
+
+class DigestTableImporter:
+    """Columns named after their algorithms, and `category`."""
+
+    name = "parquet"
+
+    def recognises(self, head: bytes) -> bool:
+        """See `protocol.Importer`."""
+        return head.startswith(b"PAR1")
+
+    def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
+        """See `protocol.Importer`."""
+        for path in paths:
+            with path.open("rb") as file:
+                try:
+                    yield from _read_file(path.name, pq.ParquetFile(file, page_checksum_verification=True))
+                except (pa.ArrowException, OSError, UnicodeDecodeError):
+                    raise ListError(f"{path.name}: expected a whole Parquet file, found a damaged one") from None
+
+
+def _read_file(name: str, file: pq.ParquetFile) -> Iterator[Batch]:
+    places = {column.lower(): column for column in file.schema_arrow.names}
+    found = [algorithm for algorithm in HASH_COLUMNS if algorithm in places]
+    if not found or len(places) < len(file.schema_arrow.names):
+        raise ListError(f"{name}: expected columns, each named once, and among them {', '.join(HASH_COLUMNS)}")
+    wanted = [*found, *(["category"] if "category" in places else [])]
+    for algorithm in wanted:
+        kind = file.schema_arrow.field(places[algorithm]).type
+        if not _is_text_or_bytes(kind):
+            raise ListError(f"{name}: expected text or bytes in column {algorithm}, found another type")
+    rows = 0
+    for part in file.iter_batches(BATCH_ROWS, columns=[places[column] for column in wanted]):
+        records = np.arange(rows + 1, rows + 1 + part.num_rows, dtype=np.int64)
+        columns = [(algorithm, cells_of(part.column(places[algorithm]))) for algorithm in found]
+        categories = read_labels(cells_of(part.column(places["category"]))) if "category" in places else None
+        entries, notes = make_entries(records, columns, categories, raw=True)
+        yield Batch(name, records, tuple(entries), tuple(notes))
+        rows += part.num_rows
+    if rows != file.metadata.num_rows:
+        raise ListError(f"{name}: expected {file.metadata.num_rows} rows, found {rows}; the file is damaged")
+
+
+def _is_text_or_bytes(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    known = (pa.null(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    return kind in known or pa.types.is_fixed_size_binary(kind)
