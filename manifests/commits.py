@@ -175,8 +175,22 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Flood:
+    """An entry of a list that more samples come near to than the hit cap allows; `entry` is its number."""
+
+    list_id: str
+    version: int
+    algorithm: str
+    entry: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close(Record):
-    """The end of one settle: what it rests on, what it counted, what it released or why it did not."""
+    """The end of one settle: what it rests on, what it counted, what it released or why it did not.
+
+    canaries: how many the lists hold, every one of which was found. flooded: entries over the hit cap.
+    """
 
     kind: ClassVar[str] = "close"
     number: int
@@ -187,6 +201,8 @@ class Close(Record):
     shards: dict[str, str]
     released: bool
     refused: tuple[str, ...]
+    canaries: int
+    flooded: tuple[Flood, ...]
     uids: FileDigest | None
     release_summary: FileDigest | None
 
@@ -207,4 +223,5 @@ _NESTED: dict[str, Any] = {
     "sealed": lambda items: tuple(SealedFile(**item) for item in items),
     "rewrites": lambda items: tuple(Rewrite(**item) for item in items),
     "counts": lambda value: Counts(**value),
+    "flooded": lambda items: tuple(Flood(**item) for item in items),
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read(path: Path, *, sha256: str | None = None) -> pa.Table:
+def read(path: Path, *, sha256: str | None = None, without: Collection[str] = ()) -> pa.Table:
     """Read a table, checked against its recorded digest where one is given.
 
     Raises:
@@ -140,16 +140,18 @@ def read(path: Path, *, sha256: str | None = None) -> pa.Table:
         raise TableError(f"{path}: missing, though a record names it") from None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise TableError(f"{path}: bytes differ from the digest in its record; restore the file or examine again")
-    return decode(data, source=str(path))
+    return decode(data, source=str(path), without=without)
 
 
-def decode(data: bytes, *, source: str) -> pa.Table:
-    """Parse Parquet bytes of ours.
+def decode(data: bytes, *, source: str, without: Collection[str] = ()) -> pa.Table:
+    """Parse Parquet bytes of ours, leaving the columns in `without` aside.
 
     Raises:
         TableError: not Parquet.
     """
     try:
-        return pq.read_table(io.BytesIO(data), use_threads=False)
+        file = pq.ParquetFile(io.BytesIO(data))
+        names = [name for name in file.schema_arrow.names if name not in without]
+        return file.read(names if without else None, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{source}: not a readable Parquet table ({type(error).__name__})") from None

@@ -135,6 +135,7 @@ def _verify_settle(
     except RecordError as error:
         report.problems.append(str(error))
         return False
+    report.stamps = tuple(sorted({*report.stamps, *close.stamps}))
     counts = Counts()
     for shard, digest in close.shards.items():
         try:
@@ -155,7 +156,7 @@ def _verify_settle(
     _verify_plan(path.parent, close, report)
     named = {f"{shard}.{suffix}" for shard in close.shards for suffix in ("json", "parquet")}
     _verify_names(path.parent / "decisions", named, report)
-    _verify_names(path.parent, {"close.json", "plan.json", "summary.json", "decisions"}, report)
+    _verify_names(path.parent, {"close.json", "plan.json", "summary.json", "flooded.json", "decisions"}, report)
     report.checked.append(f"settle {number:04d}: {counts.samples} samples, each decided exactly once")
     if close.released:
         _verify_release(collection, close, report)
@@ -166,11 +167,18 @@ def _verify_settle(
 
 def _verify_plan(folder: Path, close: Close, report: Report) -> None:
     plan = _read_json(folder / "plan.json", report)
-    examine = plan.get("examine")
-    decide = digest_json({"examine": digest_json(examine), "decide": plan.get("decide")})
-    stamps = examine.get("stamps") if isinstance(examine, dict) else None
-    if (digest_json(examine), decide, stamps) != (close.examine_plan, close.plan, list(close.stamps)):
+    examine, decide = plan.get("examine"), plan.get("decide")
+    digest = digest_json({"examine": digest_json(examine), "decide": decide})
+    if (digest_json(examine), digest) != (close.examine_plan, close.plan):
         report.problems.append(f"{folder / 'plan.json'}: not the plan that the settle was closed under")
+    elif isinstance(examine, dict) and isinstance(decide, dict):
+        if [*examine["stamps"], *decide["stamps"]] != list(close.stamps):
+            report.problems.append(f"{folder / 'close.json'}: its unsafe_ stamps are not those of its plan")
+        if sum(item["canaries"] for item in decide["lists"]) != close.canaries:
+            report.problems.append(f"{folder / 'close.json'}: not every canary of its lists was found")
+    flooded = _read_json(folder / "flooded.json", report)
+    if flooded != {"flooded": [asdict(item) for item in close.flooded]}:
+        report.problems.append(f"{folder / 'flooded.json'}: not the entries over the hit cap that the close names")
     summary = _read_json(folder / "summary.json", report)
     if summary != {"number": close.number, **asdict(close.counts)}:
         report.problems.append(f"{folder / 'summary.json'}: not what the settle counted")
@@ -186,6 +194,8 @@ def _settled_problems(
     if found != (settled.keep, settled.remove, settled.quarantine, settled.withheld, settled.reasons):
         yield f"{path}: counts differ from its record"
     yield from _blank_problems(table, path)
+    if commit is not None and commit.withheld != settled.withheld:
+        yield f"{path}: withholds {settled.withheld}, the shard's features only {commit.withheld}"
     if commit is not None and (
         commit.identities != settled.identities or hashlib.sha256(commit.encode()).hexdigest() != settled.examined
     ):

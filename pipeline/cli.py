@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manifests.records import FilesError
+from pipeline.cli_lists import lists_app
 from pipeline.cli_reading import Run, print_stamps, reading_app
 from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError
 
@@ -122,18 +123,14 @@ def retry(
 
 
 def _prepare(config: Path, workers: int | None, device: str) -> tuple[Setup, WorkerOptions, int]:
-    try:
-        from pipeline.executors.protocol import WorkerOptions
-        from pipeline.setup import load_setup
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"this command needs {error.name}, which a plain install leaves out: pip install 'shardscrub[run]'"
-        ) from None
+    from pipeline.executors.protocol import WorkerOptions
+    from pipeline.setup import load_setup
+
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
     options = WorkerOptions(config.absolute(), device)
     setup = load_setup(options)
-    options = WorkerOptions(config.absolute(), setup.plan.examine.device)
+    options = WorkerOptions(config.absolute(), setup.plan.examine.device, setup.lists_fd)
     wanted = setup.config.run.workers if workers is None else workers
     return setup, options, wanted or _default_workers(setup)
 
@@ -201,6 +198,7 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 
 app.add_typer(reading_app)
+app.add_typer(lists_app, name="lists")
 
 
 def main() -> None:
@@ -218,6 +216,10 @@ def main() -> None:
     except FilesError as error:
         typer.echo(f"error: {error}", err=True)
         code = ExitCode.FAILED
+    except ModuleNotFoundError as error:
+        needs = f"this command needs {error.name}, which a plain install leaves out"
+        typer.echo(f"error: {needs}: pip install 'shardscrub[run]'", err=True)
+        code = ExitCode.USAGE
     except _UsageError as error:
         error.show()  # type: ignore[attr-defined] # as above
         code = ExitCode.USAGE

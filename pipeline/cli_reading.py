@@ -69,7 +69,13 @@ def quarantine(collection: Run) -> None:
 
 
 @reading_app.command()
-def verify(collection: Run) -> None:
+def verify(
+    collection: Run,
+    *,
+    lists: Annotated[
+        Path | None, typer.Option(help="A list store: also say what became of the lists that were matched.")
+    ] = None,
+) -> None:
     """Check a collection from its files alone: counts, identities, digests."""
     from manifests.commits import RecordError
     from manifests.verify import verify as verify_files
@@ -81,6 +87,14 @@ def verify(collection: Run) -> None:
     for line in report.checked:
         typer.echo(f"checked  {line}")
     print_stamps(report.stamps)
+    if lists is not None:
+        from pipeline.lists.check import matched_lists
+        from pipeline.status import closed_collection
+
+        notes, problems = matched_lists(lists, closed_collection(collection))
+        report.problems.extend(problems)
+        for line in notes:
+            typer.echo(line)
     if report.problems:
         raise VerificationError("\n".join(report.problems))
     typer.echo("all files agree with each other")

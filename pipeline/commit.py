@@ -17,25 +17,40 @@ import numpy as np
 import pyarrow as pa
 
 from classifiers.blocklists.lists import HashList
+from classifiers.blocklists.match import CodeSearch, search_column
 from manifests import cases, durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
 from manifests.features import ShardFeatures, encode_features, faulted_samples, withhold
 from manifests.records import identities_digest
 from pipeline.errors import RunError
+from pipeline.matching import entries_of, match_shard
+from pipeline.overrides import Overrides
 from pipeline.plan import Plan
 from pipeline.policy import Policy
 from pipeline.sealing import sealed_records
-from pipeline.verdicts import decide_samples
+from pipeline.verdicts import SampleDecisions, decide_samples
 
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """Lists, policy and the recipients of what they withhold."""
+    """Lists, policy, the recipients of what they withhold, and the guards against bad lists."""
 
     lists: tuple[HashList, ...]
     policy: Policy
     recipients: tuple[str, ...]
+    max_near_hits: int
+    overrides: Overrides
+    search: CodeSearch = search_column
+
+    def match(self, features: ShardFeatures) -> pa.Table:
+        """Return the list hits of one shard by itself."""
+        cancelled = entries_of(self.overrides.near, self.lists)
+        return match_shard(features, self.lists, self.search, max_near_hits=self.max_near_hits, cancelled=cancelled)
+
+    def decide(self, features: ShardFeatures, hits: pa.Table) -> SampleDecisions:
+        """Decide every sample of one shard from its features and hits."""
+        return decide_samples(features, hits, self.lists, self.policy, self.overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,7 @@ def facts_of(commit: ExamineCommit) -> ShardFacts:
 
 def commit_shard(
     features: ShardFeatures,
+    hits: pa.Table,
     *,
     facts: ShardFacts,
     collection: Collection,
@@ -69,6 +85,9 @@ def commit_shard(
 ) -> ExamineCommit:
     """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
 
+    `hits` are the list hits of the rows, as `matching` finds them.
+
+
     Raises:
         RunError: the table does not hold exactly the samples of the inventory (law of conservation).
         OSError: the disk is full; the state before holds.
@@ -77,15 +96,15 @@ def commit_shard(
         durable.sweep(folder, collection.files_of(facts.shard))
     if identities_digest(features.identities()) != facts.identities:
         raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
-    decisions = decide_samples(features, decider.lists, decider.policy)
+    decisions = decider.decide(features, hits)
     table = encode_features(features)
     fresh = decisions.index[decisions.withheld & (decisions.actions >= 0)]
     clear, hidden = withhold(table, fresh)
-    clear = clear.cast(schema.stamp(clear.schema, plan=plan.examine_digest, stamps=plan.stamps))
+    clear = clear.cast(schema.stamp(clear.schema, plan=plan.examine_digest, stamps=plan.examine.stamps))
     sealed = () if before is None else before.sealed
     generation = 0 if before is None else before.generation + 1
     if decider.recipients:
-        records = sealed_records(hidden, decisions, decider.lists)
+        records = sealed_records(hidden, features, decisions, hits, decider.lists)
         records = records.cast(schema.stamp(records.schema, plan=plan.examine_digest, stamps=plan.stamps))
         data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
         name = collection.sealed_name(facts.shard, settle)
@@ -100,7 +119,7 @@ def commit_shard(
     commit = ExamineCommit(
         **{item.name: getattr(facts, item.name) for item in fields(ShardFacts)},
         plan=plan.examine_digest,
-        stamps=plan.stamps,
+        stamps=plan.examine.stamps,
         rows=clear.num_rows,
         faults=len(faulted_samples(clear)),
         withheld=int(np.count_nonzero(decisions.withheld)),

@@ -84,14 +84,24 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ListsConfig:
+    """Where the list store lies and what opens it, and how many near hits make an entry a bad one."""
+
+    store: Path | None = None
+    key: Path | None = None
+    unsafe_plain_lists: bool = False
+    max_near_hits_per_entry: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class ListConfig:
-    """A hash list and what it is for."""
+    """A list of the store; version 0 is the newest, max_age_days 0 is no bound."""
 
     id: str
-    file: Path
-    purpose: Literal["csam", "other"]
+    version: int = 0
     radius: int = 31
     radius64: int = 4
+    max_age_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class PolicyConfig:
 
     file: Path | None = None
     profile: str = ""
+    overrides: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,7 @@ class Config:
     embedder: EmbedderConfig | None = None
     head: tuple[HeadConfig, ...] = ()
     list: tuple[ListConfig, ...] = ()
+    lists: ListsConfig = field(default_factory=ListsConfig)
     members: MembersConfig = field(default_factory=MembersConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     hashes: HashesConfig = field(default_factory=HashesConfig)
@@ -157,6 +169,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "memory_mb": (128, 1 << 20),
     "workers": (0, 4096),
     "batch": (1, 65536),
+    "version": (0, 1 << 31),
+    "max_age_days": (0, 36500),
+    "max_near_hits_per_entry": (1, 1 << 31),
     "radius": (0, 127),
     "radius64": (0, 31),
     "max_fault_share_shard": (0, 1),
@@ -194,6 +209,8 @@ def _check(path: Path, config: Config) -> None:
     ids = [item.id for item in config.list]
     for duplicate in sorted({name for name in ids if ids.count(name) > 1}):
         raise ConfigError(f"{path}: two [[list]] tables have the id {duplicate!r}; ids are unique")
+    if config.list and config.lists.store is None:
+        raise ConfigError(f"{path}: [[list]] needs [lists] store, the folder that `shardscrub lists import` fills")
     named = (config.members.text, config.members.copied, config.members.left_out)
     for extension in sorted({name for group in named for name in group}):
         if sum(extension in group for group in named) > 1:

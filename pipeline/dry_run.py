@@ -17,8 +17,7 @@ from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.tars import index_tar
 from pipeline.measure import digest_members, measure
-from pipeline.setup import Setup, make_examiner
-from pipeline.verdicts import decide_samples
+from pipeline.setup import Setup, make_examiner, settle_search
 
 TIMED_SAMPLES = 128
 COUNTED_SHARDS = 20
@@ -40,7 +39,7 @@ def describe(setup: Setup, *, workers: int) -> Iterator[str]:
     for head in plan.examine.heads:
         yield f"head       {head}"
     for item in plan.decide.lists:
-        yield f"list       {item.id}: {item.purpose}, {item.entries} entries, radius {item.radius}"
+        yield f"list       {item.id}@{item.version}: {item.purpose}, {item.entries} entries, radius {item.radius}"
     yield f"policy     {plan.decide.policy} ({plan.decide.policy_digest[:12]})"
     yield f"signals    {', '.join(plan.decide.signals)}"
     yield f"release    tars {'yes' if plan.decide.shards else 'no'}; collection {setup.collection.root}"
@@ -58,7 +57,9 @@ def _count(sources: list[ShardSource]) -> tuple[int, bool]:
 
 def _trial(setup: Setup, source: ShardSource, samples: int, workers: int) -> Iterator[str]:
     inventory = _first(take_inventory(source, setup.config.members))
+    decider = replace(setup.decider, search=settle_search(setup, threads=1))  # no index for so few samples
     with make_examiner(setup, lambda _: None) as examiner:
+        examiner.canaries.check(examiner.models, examiner.decoder, decider)
         rows = digest_members(source, inventory)
         measure(source, rows, examiner.models, examiner.decoder, on_rows=lambda _: None)  # warms up
         began = time.perf_counter()
@@ -70,7 +71,7 @@ def _trial(setup: Setup, source: ShardSource, samples: int, workers: int) -> Ite
         return
     rate = count / seconds
     yield f"estimate   {rate:.1f} samples/s for one worker; about {samples / rate / workers / 60:.1f} min in all"
-    decisions = decide_samples(features, setup.decider.lists, setup.decider.policy)
+    decisions = decider.decide(features, decider.match(features))
     kept = int(((decisions.actions == 0) & ~decisions.withheld).sum())
     yield f"trial      of {count} samples of shard {source.name}, {kept} would be kept"
     yield from _sweep(features)

@@ -5,6 +5,7 @@
     |- InputError         a shard is damaged, changed or missing, or faults exceed the bound  exit 4
     |- VerificationError  the files do not agree with each other                              exit 3
     |- RunError           the run itself failed (a worker died, the disk is full)             exit 1
+    |  `- CanaryError     a canary was missed: the run stops at once                          exit 1
 
 An error is about the run and stops it; a fault (`manifests.records.FaultKind`) is about one sample and is
 recorded. Messages name file, key or row, what was expected and found, and what to do: never a URL, a caption
@@ -35,6 +36,10 @@ class ScrubError(Exception):
 
 class RunError(ScrubError):
     """The run itself failed; run it again and it goes on where it stopped."""
+
+
+class CanaryError(RunError):
+    """A canary was missed: lists are not matched as they should be, and no shard may be done this way."""
 
 
 class ConfigError(ScrubError):

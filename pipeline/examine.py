@@ -5,6 +5,7 @@ hashes and models, `verdicts.py` list matches and the policy, `commit.py` what i
 
 - Digests of all members are taken and joined to the lists before any decoder sees a byte, here, where a
   decoder cannot crash us.
+- Before a shard is committed the canaries must be found by the same path that it took (`canary_shard.py`).
 - What today's lists and policy withhold never touches the clear features; it goes to the sealed file.
 - The commit is written last. A shard without one was never examined.
 """
@@ -22,6 +23,7 @@ from manifests.commits import ExamineCommit
 from manifests.features import decode_features, replace_samples
 from manifests.records import identities_digest
 from manifests.schema import read
+from pipeline.canary_shard import CanaryShard
 from pipeline.commit import Decider, ShardFacts, commit_shard
 from pipeline.config import MembersConfig
 from pipeline.decode import Decoder
@@ -42,6 +44,7 @@ class Examiner:
     models: Models
     decoder: Decoder
     decider: Decider
+    canaries: CanaryShard
     on_rows: Callable[[int], None]
 
 
@@ -51,14 +54,18 @@ def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> Ex
     A commit that is there already is that of a damaged shard whose file was replaced; it is replaced too.
 
     Raises:
+        CanaryError: a canary was missed, so nothing that was matched here can be trusted; nothing was committed.
         OSError: the shard cannot be read or the disk is full; nothing was committed.
     """
     inventory = take_inventory(source, examiner.members)
     rows = digest_members(source, inventory)
     features = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows)
+    hits = examiner.decider.match(features)
+    examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
     path = examiner.collection.commit(source.name)
     return commit_shard(
         features,
+        hits,
         facts=_facts(inventory, source),
         collection=examiner.collection,
         plan=examiner.plan,
@@ -76,6 +83,7 @@ def retry_samples(
 
     Raises:
         InputError: the shard is not the one that was examined.
+        CanaryError: a canary was missed; nothing was committed.
     """
     inventory = take_inventory(source, examiner.members)
     facts = _facts(inventory, source)
@@ -91,8 +99,12 @@ def retry_samples(
     rows = digest_members(source, inventory)
     only = frozenset(indices.tolist())
     fresh = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows, only=only)
+    features = replace_samples(stored, fresh, indices)
+    hits = examiner.decider.match(features)
+    examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
     return commit_shard(
-        replace_samples(stored, fresh, indices),
+        features,
+        hits,
         facts=facts,
         collection=examiner.collection,
         plan=examiner.plan,

@@ -64,14 +64,22 @@ class ExaminePlan:
 
 @dataclass(frozen=True, slots=True)
 class ListPlan:
-    """A list by id and content."""
+    """A list by id, version and content, and what its native categories lead to."""
 
     id: str
+    version: int
     purpose: str
     radius: int
     radius64: int
     set_digest: str
     entries: int
+    effects: tuple[tuple[str, str], ...]
+    canaries: int
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> ListPlan:
+        """Return the plan of a list from its JSON values."""
+        return cls(**{**record, "effects": tuple((name, effect) for name, effect in record["effects"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,9 @@ class DecidePlan:
     policy_text: str
     signals: tuple[str, ...]
     lists: tuple[ListPlan, ...]
+    max_near_hits_per_entry: int
+    overrides: tuple[tuple[str, ...], ...]
+    stamps: tuple[str, ...]
     shards: bool
     max_fault_share_shard: float
     max_fault_share_run: float
@@ -91,7 +102,7 @@ class DecidePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Both plans, their digests and the `unsafe_` stamps that every output carries.
+    """Both plans, their digests and the `unsafe_` stamps that outputs carry; features carry those of `examine`.
 
     `judge_digest` covers what decides an action, and so what is withheld: policy and lists, not the bounds and
     forms of a release.
@@ -114,9 +125,10 @@ def make_plan(examine: ExaminePlan, decide: DecidePlan) -> Plan:
     """Bind the two plans to their digests."""
     examine_digest = digest_json(examine.record())
     values = json.loads(json.dumps(asdict(decide)))
-    judge_digest = digest_json({"policy": values["policy_digest"], "lists": values["lists"]})
+    judged = ("policy_digest", "lists", "max_near_hits_per_entry", "overrides")
+    judge_digest = digest_json({name: values[name] for name in judged})
     decide_digest = digest_json({"examine": examine_digest, "decide": values})
-    return Plan(examine, decide, examine_digest, judge_digest, decide_digest, examine.stamps)
+    return Plan(examine, decide, examine_digest, judge_digest, decide_digest, (*examine.stamps, *decide.stamps))
 
 
 def software_versions() -> tuple[str, ...]:

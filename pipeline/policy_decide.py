@@ -121,19 +121,23 @@ class Decided:
     breaks_promise: NDArray[np.bool_]
 
 
-def decide(policy: Policy, columns: Mapping[str, Values]) -> Decided:
+def decide(policy: Policy, columns: Mapping[str, Values], cancelled: NDArray[np.bool_] | None = None) -> Decided:
     """Decide N samples.
 
     Args:
         policy: what to decide by.
         columns: one float32[N] for each of `policy.signals`, NaN where the signal could not say; others are
             not read.
+        cancelled: bool[N, R], the rules that override records cancel: they are FALSE there, and the promises are
+            not looked at where any is.
 
     Raises:
         PolicyError: a column is missing, not float32, or of another length.
     """
     _check_columns(policy, columns)
     truths = np.stack([_truths(policy, rule.when, columns) for rule in policy.rules], axis=1)
+    if cancelled is not None:
+        truths[cancelled] = Truth.FALSE
     fired = truths == Truth.TRUE
     acted = fired.any(axis=1)
     first = np.where(acted, fired.argmax(axis=1), len(policy.rules))
@@ -146,6 +150,8 @@ def decide(policy: Policy, columns: Mapping[str, Values]) -> Decided:
     promised = np.zeros(len(first), bool)
     for promise in policy.never_kept:
         promised |= _truths(policy, promise, columns, with_margins=False) != Truth.FALSE
+    if cancelled is not None:
+        promised &= ~cancelled.any(axis=1)
     return Decided(
         action=action,
         rule=np.where(acted, first, -1).astype(np.int16),

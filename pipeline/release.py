@@ -7,6 +7,7 @@ collection (the sort of `uids.npy` works in the file itself).
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -19,12 +20,13 @@ import pyarrow.parquet as pq
 
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
-from manifests.commits import Close, Counts, FileDigest, SettleCommit
+from manifests.commits import Close, Counts, FileDigest, Flood, SettleCommit
 from manifests.records import canonical_json, readable_json
 from pipeline.plan import Plan
 
 UID_DTYPE = np.dtype([("f0", "<u8"), ("f1", "<u8")])  # DataComp's subset format: two halves, big half first
 _CHUNK = 1 << 20
+FLOODED = "flooded.json"
 
 
 def count_settled(collection: Collection, number: int, shards: Sequence[str]) -> tuple[Counts, dict[str, str]]:
@@ -53,6 +55,25 @@ def begin_settle(collection: Collection, plan: Plan, number: int, *, release: bo
     durable.write(begun, data, replace=True, mode=RESTRICTED_FILE_MODE)
 
 
+def recorded_floods(collection: Collection, plan: Plan, number: int) -> tuple[Flood, ...] | None:
+    """Return the entries over the hit cap as an interrupted attempt at this very settle counted them, or None.
+
+    What it withheld since can no longer be counted, and going on must decide as it would have.
+    """
+    folder = collection.settled(number)
+    begun, found = folder / "plan.json", folder / FLOODED
+    if not found.exists() or begun.read_bytes() != canonical_json(plan.record()):
+        return None
+    return tuple(Flood(**item) for item in json.loads(found.read_bytes())["flooded"])
+
+
+def record_floods(collection: Collection, number: int, flooded: Sequence[Flood]) -> None:
+    """Write the entries over the hit cap, before anything of the settle is decided."""
+    path = collection.settled(number) / FLOODED
+    data = canonical_json({"flooded": [asdict(item) for item in flooded]})
+    durable.write(path, data, replace=True, mode=RESTRICTED_FILE_MODE)
+
+
 def point_current(collection: Collection, close: Close) -> None:
     """Let `current` name a released settle; the last step, found done or done again."""
     text = f"{close.number:04d}\n".encode()
@@ -62,7 +83,13 @@ def point_current(collection: Collection, close: Close) -> None:
 
 
 def close_settle(
-    collection: Collection, plan: Plan, number: int, shards: Sequence[str], *, refused: Sequence[str]
+    collection: Collection,
+    plan: Plan,
+    number: int,
+    shards: Sequence[str],
+    *,
+    refused: Sequence[str],
+    flooded: Sequence[Flood],
 ) -> Close:
     """Write everything that is about the whole settle and close it."""
     counts, digests = count_settled(collection, number, shards)
@@ -85,6 +112,8 @@ def close_settle(
         shards=digests,
         released=not refused,
         refused=tuple(refused),
+        canaries=sum(item.canaries for item in plan.decide.lists),
+        flooded=tuple(flooded),
         uids=uids,
         release_summary=summary,
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
-from classifiers.blocklists.lists import HashList, load_list
+from classifiers.blocklists.lists import HashList, make_feeds
 from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import find_kind, kind_names
@@ -19,10 +21,14 @@ from manifests.schema import CODE_BYTES
 from pipeline.config import VIEWS, Config, ListConfig
 from pipeline.errors import ConfigError
 from pipeline.executors.protocol import WorkerOptions
+from pipeline.lists.manifest import ListManifest
+from pipeline.lists.store import ListStore
+from pipeline.overrides import Overrides
 from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
 from pipeline.policy import Policy, SignalSpec, load_policy, shipped_policy
 from pipeline.verdicts import list_signal_specs
 
+PLAIN_LISTS_STAMP = "unsafe_plain_lists"
 STAND_IN_STAMP = "unsafe_stand_in_models"
 
 
@@ -52,19 +58,66 @@ def read_models(config: Config) -> tuple[ClipFolder | None, tuple[MlpHead, ...]]
     return folder, heads
 
 
-def read_list(item: ListConfig) -> HashList:
-    """Read one list.
+@dataclass(frozen=True, slots=True, repr=False)
+class RunLists:
+    """The lists of a run: as they are matched, and as the plan names them."""
+
+    feeds: tuple[HashList, ...]
+    plans: tuple[ListPlan, ...]
+
+
+def read_lists(config: Config, *, now: datetime) -> RunLists:
+    """Read the lists of a run out of the store.
 
     Raises:
-        ListError: the list is not usable.
-        ConfigError: the file cannot be read.
+        ListError: one is missing, withdrawn, changed on disk, or holds nothing that a picture can be matched with.
+        ConfigError: one has expired or is too old.
     """
-    try:
-        return load_list(
-            item.file, list_id=item.id, purpose=item.purpose, radius=item.radius, radius64=item.radius64
+    feeds: list[HashList] = []
+    plans = []
+    if config.lists.unsafe_plain_lists:
+        warnings.warn(f"{PLAIN_LISTS_STAMP}: lists may lie unencrypted in the store", UnsafeWarning, stacklevel=2)
+    for item in config.list:
+        assert config.lists.store is not None  # `load_config` refuses lists without a store
+        store = ListStore(config.lists.store, config.lists.key, config.lists.unsafe_plain_lists)
+        manifest, stored = store.read(item.id, item.version or None)
+        _check_fresh(item, manifest, now)
+        feeds += make_feeds(
+            stored,
+            list_id=item.id,
+            version=manifest.version,
+            purpose=manifest.purpose,
+            source=manifest.received_from.strip().casefold() or item.id,
+            set_digest=manifest.set_digest,
+            radius=item.radius,
+            radius64=item.radius64,
         )
-    except OSError as error:
-        raise ConfigError(f"[[list]] {item.id!r}: {item.file} cannot be read ({error.strerror})") from None
+        plans.append(
+            ListPlan(
+                id=item.id,
+                version=manifest.version,
+                purpose=manifest.purpose,
+                radius=item.radius,
+                radius64=item.radius64,
+                set_digest=manifest.set_digest,
+                entries=sum(manifest.entries.values()),
+                effects=tuple(sorted(manifest.effects.items())),
+                canaries=sum(manifest.canaries.values()),
+            )
+        )
+    return RunLists(tuple(feeds), tuple(plans))
+
+
+def _check_fresh(item: ListConfig, manifest: ListManifest, now: datetime) -> None:
+    again = "import the owner's newest version"
+    if manifest.expired(now.date()):
+        raise ConfigError(f"list {manifest.name} expired on {manifest.expires}; {again}, or take the list out")
+    age = manifest.age_days(now)
+    if item.max_age_days and age > item.max_age_days:
+        raise ConfigError(
+            f"list {manifest.name} was imported {age} days ago, more than max_age_days = {item.max_age_days}; "
+            f"{again}"
+        )
 
 
 def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[MlpHead, ...]) -> Policy:
@@ -162,26 +215,24 @@ def make_examine_plan(
     )
 
 
-def make_decide_plan(config: Config, policy: Policy, lists: tuple[HashList, ...]) -> DecidePlan:
+def make_decide_plan(
+    config: Config, policy: Policy, lists: tuple[ListPlan, ...], overrides: Overrides
+) -> DecidePlan:
     """Put together all that shapes a decision or a release."""
     return DecidePlan(
         policy=policy.name,
         policy_digest=policy.digest,
         policy_text=policy.text,
         signals=policy.signals,
-        lists=tuple(
-            ListPlan(item.list_id, item.purpose, item.radius, item.radius64, item.set_digest, _entries(item))
-            for item in lists
-        ),
+        lists=lists,
+        max_near_hits_per_entry=config.lists.max_near_hits_per_entry,
+        overrides=overrides.record,
+        stamps=(PLAIN_LISTS_STAMP,) if config.lists.unsafe_plain_lists else (),
         shards=config.release.shards,
         max_fault_share_shard=config.release.max_fault_share_shard,
         max_fault_share_run=config.release.max_fault_share_run,
         accept_damaged=config.release.accept_damaged,
     )
-
-
-def _entries(item: HashList) -> int:
-    return sum(len(rows) for rows in (item.codes, *item.digests.values(), *item.codes64.values()))
 
 
 def _hash_names(config: Config) -> Iterator[str]:
@@ -205,8 +256,13 @@ def check_hashes(config: Config, lists: tuple[HashList, ...]) -> None:
     taken = {kind.partition(":")[0] for kind in config.hashes.kinds}
     for item in lists:
         for algorithm in CODE_BYTES:
-            if len(item.coded(algorithm)[0]) and algorithm not in taken:
+            if algorithm in item.columns and algorithm not in taken:
                 raise ConfigError(
                     f"list {item.list_id!r} holds {algorithm} codes, which [hashes] kinds does not take; "
                     "add a kind of that name, or leave them out of the list"
+                )
+            if algorithm in item.columns and "oriented" not in config.hashes.views:
+                raise ConfigError(
+                    f"list {item.list_id!r} holds {algorithm} codes, and [hashes] views does not take pictures as "
+                    'they are shown; add "oriented"'
                 )

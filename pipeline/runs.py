@@ -19,25 +19,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from classifiers.blocklists.shared import share_indexes
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import Close, ExamineCommit
 from manifests.records import canonical_json
 from pipeline.config import Config
-from pipeline.errors import ExitCode, InputError, RunError
+from pipeline.errors import CanaryError, ExitCode, InputError, RunError
 from pipeline.executors.inline import InlineExecutor
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
 from pipeline.ingest.shards import ShardSource
 from pipeline.leftovers import clear_leftovers
+from pipeline.matching import encode_hits
 from pipeline.progress import show_progress
-from pipeline.release import begin_settle, close_settle
+from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
 from pipeline.settle import fault_share_problems, read_commit
-from pipeline.setup import Setup, begin
+from pipeline.settle_matches import match_collection
+from pipeline.setup import Setup, begin, settle_search
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
             if not outcome.error:
                 _write_note(setup.collection, outcome.shard, states[outcome.shard])
 
+        options = _with_indexes(setup, options, workers) if tasks else options
         outcomes = _run(setup, options, tasks, workers=workers, what="examine", on_done=note)
     errors = tuple(item for item in outcomes if item.error)
     return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
@@ -111,6 +115,7 @@ def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequen
         settle = setup.collection.next_settle()
         named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
         tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]
+        options = _with_indexes(setup, options, workers) if tasks else options
         outcomes = _run(setup, options, tasks, workers=workers, what="retry")
     errors = tuple(item for item in outcomes if item.error)
     return Examined(sum(item.samples for item in outcomes), len(tasks), errors)
@@ -121,7 +126,7 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
 
     Raises:
         InputError: a shard of the input is not examined yet.
-        RunError: a shard could not be settled; nothing was released.
+        RunError: a shard could not be settled, or a canary was missed; nothing was released.
     """
     collection = setup.collection
     collection.make()
@@ -139,15 +144,35 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         if closed is not None:
             return closed, True
         number = collection.next_settle()
+        floods = recorded_floods(collection, setup.plan, number)
+        search = settle_search(setup, threads=workers)
+        matched = match_collection(collection, commits, setup.decider, search, flooded=floods)
         refused = _refusals(setup.config, commits)
         begin_settle(collection, setup.plan, number, release=not refused)
-        tasks = [Task("settle", shard, number, release=not refused) for shard in shards]
+        record_floods(collection, number, matched.flooded)
+        tasks = [
+            Task(
+                "settle",
+                shard,
+                number,
+                release=not refused,
+                hits=encode_hits(matched.hits[shard]) if shard in matched.hits else "",
+            )
+            for shard in shards
+        ]
         outcomes = _run(setup, options, tasks, workers=workers, what="settle")
         errors = [item for item in outcomes if item.error]
         if errors:
             kind = InputError if all(item.exit_code == ExitCode.INPUT for item in errors) else RunError
             raise kind("\n".join(item.error for item in errors) + "\nnothing was released")
-        return close_settle(collection, setup.plan, number, shards, refused=refused), False
+        return close_settle(collection, setup.plan, number, shards, refused=refused, flooded=matched.flooded), False
+
+
+def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerOptions:
+    """Return options with the indexes that shard by shard searches need, built once for all workers."""
+    if setup.plan.examine.device != "cpu":
+        return options  # there the codes are compared on the device
+    return replace(options, index_fd=share_indexes(setup.decider.lists, threads=workers))
 
 
 def _run(
@@ -169,6 +194,8 @@ def _run(
     began, outcomes = time.time(), []
     with show_progress(what, len(tasks), sys.stderr) as progress:
         for outcome in executor.run(tasks, progress.rows):
+            if outcome.fatal:
+                raise CanaryError(outcome.error)
             outcomes.append(outcome)
             on_done(outcome)
             progress.shard()

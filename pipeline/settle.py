@@ -24,7 +24,7 @@ from manifests import durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, RecordError, SettleCommit
 from manifests.decisions import prove_conservation
-from manifests.features import ShardFeatures, decode_features, faulted_samples
+from manifests.features import ShardFeatures, decode_features
 from manifests.kept_shards import KeptMember, SourceChangedError, write_kept_shard
 from manifests.records import Action
 from pipeline.commit import Decider, commit_shard, facts_of, remove_unnamed
@@ -32,8 +32,9 @@ from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest.samples import Sample, take_inventory
 from pipeline.ingest.shards import ShardSource
+from pipeline.matching import follow_rows
 from pipeline.plan import Plan
-from pipeline.verdicts import SampleDecisions, blank_withheld, decide_samples
+from pipeline.verdicts import SampleDecisions, blank_withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,10 @@ def read_commit(collection: Collection, shard: str, plan: Plan) -> ExamineCommit
     return commit
 
 
-def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> SettleCommit:
+def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler: Settler) -> SettleCommit:
     """Decide one shard and write its part of the settle and of the release; its commit comes last.
+
+    `hits` are the list hits of its rows as they are stored now (`settle_matches`).
 
     Raises:
         ConservationError: a sample would have no decision, or two.
@@ -79,10 +82,14 @@ def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> Se
     done = _already_done(folder / f"{shard}.json", commit, settler)
     if done is not None:
         return done
-    if commit.judged_under != settler.plan.judge_digest:
-        stored = _load(collection, commit)
+    features = load_features(collection, commit)
+    decisions = settler.decider.decide(features, hits)
+    # The hit cap counts anew over the collection: what a shard by itself left to quarantine may be withheld now.
+    fresh = decisions.withheld & (decisions.actions >= 0)
+    if commit.judged_under != settler.plan.judge_digest or fresh.any():
         commit = commit_shard(
-            stored,
+            features,
+            hits,
             facts=facts_of(commit),
             collection=collection,
             plan=settler.plan,
@@ -91,8 +98,8 @@ def settle_shard(shard: str, source: ShardSource | None, settler: Settler) -> Se
             before=commit,
             why="withhold",
         )
-    features = _load(collection, commit)
-    decisions = decide_samples(features, settler.decider.lists, settler.decider.policy)
+        stored, features = features, load_features(collection, commit)
+        decisions = settler.decider.decide(features, follow_rows(hits, stored, features))
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
     durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
@@ -130,8 +137,14 @@ def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> Settle
     return record if same and record.examined == hashlib.sha256(commit.encode()).hexdigest() else None
 
 
-def _load(collection: Collection, commit: ExamineCommit) -> ShardFeatures:
-    return decode_features(schema.read(collection.examined / commit.features.name, sha256=commit.features.sha256))
+def load_features(collection: Collection, commit: ExamineCommit, *, embeddings: bool = True) -> ShardFeatures:
+    """Read the features that a commit names, with their embeddings or, for matching lists, without.
+
+    Raises:
+        TableError: the file is missing or not the one that was written.
+    """
+    path, without = collection.examined / commit.features.name, () if embeddings else ("embedding",)
+    return decode_features(schema.read(path, sha256=commit.features.sha256, without=without))
 
 
 def _write_table(table: pa.Table, path: Path, settler: Settler, *, mode: int) -> FileDigest:
@@ -249,6 +262,3 @@ def fault_share_problems(commits: Sequence[ExamineCommit], *, shard_bound: float
             f"{run_bound:.1%}; `shardscrub quarantine` tells the reasons"
         )
     return problems
-
-
-__all__ = ["Settler", "fault_share_problems", "faulted_samples", "manifest_table", "read_commit", "settle_shard"]

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
-from classifiers.blocklists.lists import ListError
+from classifiers.blocklists.algorithms import ListError
+from classifiers.blocklists.match import CodeSearch, join_column, search_column
+from classifiers.blocklists.shared import attach_lists, read_about, share_lists
 from classifiers.hashes.registry import find_kind
 from classifiers.heads.mlp import MlpHead
 from classifiers.weights import WeightsError
@@ -20,6 +24,7 @@ from manifests import durable
 from manifests.cases import SealError, check_recipients
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.records import canonical_json
+from pipeline.canary_shard import CanaryShard
 from pipeline.commit import Decider
 from pipeline.config import Config, load_config
 from pipeline.decode import DecodeLimits, Decoder
@@ -29,13 +34,14 @@ from pipeline.executors.protocol import OnRows, WorkerOptions
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.shards import ShardSource, find_shards
 from pipeline.measure import Models
-from pipeline.plan import ExaminePlan, Plan, check_same_plan, make_plan, read_recorded
+from pipeline.overrides import read_overrides
+from pipeline.plan import ExaminePlan, ListPlan, Plan, check_same_plan, make_plan, read_recorded
 from pipeline.policy import PolicyError
 from pipeline.resolve import (
     check_hashes,
     make_decide_plan,
     make_examine_plan,
-    read_list,
+    read_lists,
     read_models,
     read_policy,
     resolve_placing,
@@ -45,7 +51,7 @@ from pipeline.resolve import (
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a run needs besides models; `path` is the configuration's."""
+    """What a run needs besides models; `path` is the configuration's, lists_fd the memory that holds its lists."""
 
     path: Path
     config: Config
@@ -54,6 +60,7 @@ class Setup:
     plan: Plan
     heads: tuple[MlpHead, ...]
     decider: Decider
+    lists_fd: int
 
     def source(self, shard: str) -> ShardSource | None:
         """Return the shard of that name, if the configuration names it."""
@@ -65,6 +72,8 @@ class Setup:
 def load_setup(options: WorkerOptions) -> Setup:
     """Read the configuration and resolve the plan.
 
+    The lists come out of the store, once, into shared memory; a worker finds them there (`options.lists_fd`).
+
     Raises:
         ConfigError: anything in it is not usable.
     """
@@ -73,10 +82,14 @@ def load_setup(options: WorkerOptions) -> Setup:
     sources = find_shards(config.input, base=options.config.absolute().parent)
     recorded = read_recorded(collection.examine_plan)
     try:
-        lists = tuple(read_list(item) for item in config.list)
+        lists_fd, plans = _open_lists(config, options)
+        lists = attach_lists(lists_fd, options.index_fd)
         check_hashes(config, lists)
         folder, heads = read_models(config)
         policy = read_policy(config, lists, heads)
+        # A worker that starts after midnight goes on with what the run began with.
+        today = datetime.now(UTC).date() if options.lists_fd is None else date.min
+        overrides = read_overrides(config.policy.overrides, lists, policy, today=today)
         check_recipients(config.sealed.recipients)
     except (ListError, WeightsError, PolicyError, SealError) as error:
         raise ConfigError(str(error)) from None
@@ -88,7 +101,7 @@ def load_setup(options: WorkerOptions) -> Setup:
     device, precision = resolve_placing(config, options, recorded)
     stamps = stamps_of(config, folder, heads)
     examine = make_examine_plan(config, folder, heads, device, precision, stamps)
-    plan = make_plan(examine, make_decide_plan(config, policy, lists))
+    plan = make_plan(examine, make_decide_plan(config, policy, plans, overrides))
     if recorded is not None:
         check_same_plan(recorded, plan, path=collection.examine_plan)
     return Setup(
@@ -98,8 +111,17 @@ def load_setup(options: WorkerOptions) -> Setup:
         sources,
         plan,
         heads,
-        Decider(lists, policy, config.sealed.recipients),
+        Decider(lists, policy, config.sealed.recipients, config.lists.max_near_hits_per_entry, overrides),
+        lists_fd,
     )
+
+
+def _open_lists(config: Config, options: WorkerOptions) -> tuple[int, tuple[ListPlan, ...]]:
+    """Return the memory with the lists, and what the plan says of them."""
+    if options.lists_fd is not None:
+        return options.lists_fd, tuple(ListPlan.of(record) for record in read_about(options.lists_fd))
+    read = read_lists(config, now=datetime.now(UTC))
+    return share_lists(read.feeds, [asdict(item) for item in read.plans]), read.plans
 
 
 def begin(setup: Setup) -> None:
@@ -129,16 +151,32 @@ def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
         animated=config.decode.animated,
         trailing_bytes="copy" if config.members.trailing_bytes == "copied" else "quarantine",
     )
-    with Decoder(limits, workers=max(1, config.decode.workers)) as decoder:
+    canaries = CanaryShard(setup.decider.lists)
+    with closing(canaries), Decoder(limits, workers=max(1, config.decode.workers)) as decoder:
         yield Examiner(
             setup.collection,
             setup.plan,
             config.members,
             _load_models(config, plan, setup.heads),
             decoder,
-            setup.decider,
+            replace(setup.decider, search=_search_on(plan.device)),
+            canaries,
             on_rows,
         )
+
+
+def settle_search(setup: Setup, *, threads: int) -> CodeSearch:
+    """Return the search for all codes of a collection at once."""
+    device = setup.plan.examine.device
+    return partial(join_column, threads=threads) if device == "cpu" else _search_on(device)
+
+
+def _search_on(device: str) -> CodeSearch:
+    if device == "cpu":
+        return search_column
+    from classifiers.blocklists.torch_search import DeviceSearch  # noqa: PLC0415 - loads torch
+
+    return DeviceSearch(device)
 
 
 def _load_models(config: Config, plan: ExaminePlan, heads: tuple[MlpHead, ...]) -> Models:

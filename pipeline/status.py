@@ -38,6 +38,7 @@ _REMEDIES = {
     "fault:no_score": "the model gave no number; check the model, then shardscrub retry RUN --reasons no_score",
     "fault": "the bytes cannot be judged; fetch the image again from its source",
     "rule": "the policy asks a person to look; change the policy and settle again",
+    "hit_cap": "only entries of a list over max_near_hits_per_entry are near; ask the owner of the list",
     "unknown": "a signal that a rule needs did not speak; see `shardscrub explain`",
 }
 
@@ -73,6 +74,12 @@ def exact_table(close: Close) -> Iterator[str]:
         yield "by reason (withheld samples have none here):"
         for reason, count in sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0])):
             yield f"  {reason:<40}{count:>10}"
+    yield f"all {close.canaries} canaries of the lists were found"
+    for item in close.flooded:
+        yield (
+            f"list {item.list_id}@{item.version}: {item.samples} samples come near to {item.algorithm} entry "
+            f"{item.entry}, more than the hit cap: near hits on it are quarantined"
+        )
 
 
 def progress_of(collection: Collection) -> Iterator[str]:

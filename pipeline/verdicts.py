@@ -16,17 +16,21 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifiers.blocklists.lists import HashList
-from classifiers.blocklists.match import match_digests, nearest_codes
+from classifiers.hashes.digests import DIGEST_WIDTHS
 from manifests.features import ShardFeatures
 from manifests.records import Action
-from manifests.schema import CODE_BYTES, algorithm_of, decision_schema
+from manifests.schema import CODE_BYTES, decision_schema
+from pipeline.matching import searched
+from pipeline.overrides import NO_OVERRIDES, Overrides
 from pipeline.policy import Decided, Policy, SignalSpec, decide
 
 PDQ_USABLE = "pdq.usable"
-PURPOSES = ("csam", "other")
+HIT_CAP = "hit_cap"  # the reason of a sample that only entries over the cap come near to
+FEEDS = ("csam", "other")
 _DISTANCE = "_distance"
 # Recipes whose quality says whether a picture can be matched; `pdq:turned` does not settle what hangs on rounding.
 _RATED = ("pdq:fullres.", "pdq:c512.")
@@ -47,33 +51,37 @@ class SampleDecisions:
 
 
 def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:
-    """Return the signals that lists give, for every purpose, with or without a list of it."""
+    """Return the signals that lists give, for every feed, with or without a list of it."""
     specs = []
-    for purpose in PURPOSES:
-        mine = [item for item in lists if item.purpose == purpose]
+    for feed in FEEDS:
+        mine = [item for item in lists if item.feed == feed]
         names = tuple(f"{item.list_id}#{item.set_digest[:8]}" for item in mine)
-        digested = any(len(rows) for item in mine for rows in item.digests.values())
-        specs.append(SignalSpec(f"list.{purpose}.exact", "high", names, None, digested))
+        digested = any(name in item.columns for item in mine for name in DIGEST_WIDTHS)
+        specs.append(SignalSpec(f"list.{feed}.exact", "high", names, None, digested))
         for algorithm in CODE_BYTES:
-            radii = [radius for rows, radius in (item.coded(algorithm) for item in mine) if len(rows)]
-            name = f"list.{purpose}.{algorithm}{_DISTANCE}"
+            radii = [item.radius_of(algorithm) for item in mine if algorithm in item.columns]
+            name = f"list.{feed}.{algorithm}{_DISTANCE}"
             specs.append(SignalSpec(name, "low", names, min(radii, default=None), bool(radii)))
+        specs.append(SignalSpec(f"list.{feed}.lists", "high", names, None, bool(mine)))
     return (*specs, SignalSpec(PDQ_USABLE, "low", ("pdq:fullres",), None, searchable=True))
 
 
 def signal_columns(
-    features: ShardFeatures, lists: Sequence[HashList], names: Sequence[str]
+    features: ShardFeatures, hits: pa.Table, lists: Sequence[HashList], names: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the float32 column of every signal in `names`, one value a row."""
+    """Return the float32 column of every signal in `names`, one value a row; `hits` as `matching.find_hits`."""
     columns: dict[str, NDArray[np.float32]] = {}
     for name in names:
         if name == PDQ_USABLE:
             columns[name] = _usable(features)
         elif name.startswith("list."):
-            _, purpose, what = name.split(".", 2)
-            mine = [item for item in lists if item.purpose == purpose]
+            _, feed, what = name.split(".", 2)
+            places = [place for place, item in enumerate(lists) if item.feed == feed]
+            mine = hits.filter(pc.is_in(hits["list"], value_set=pa.array(places, pa.int16())))
             if what == "exact":
                 columns[name] = _exact(features, mine)
+            elif what == "lists":
+                columns[name] = _agreeing(features, mine, lists, places)
             else:
                 columns[name] = _distance(features, mine, what.removesuffix(_DISTANCE))
         else:
@@ -81,10 +89,17 @@ def signal_columns(
     return columns
 
 
-def decide_samples(features: ShardFeatures, lists: Sequence[HashList], policy: Policy) -> SampleDecisions:
+def decide_samples(
+    features: ShardFeatures,
+    hits: pa.Table,
+    lists: Sequence[HashList],
+    policy: Policy,
+    overrides: Overrides = NO_OVERRIDES,
+) -> SampleDecisions:
     """Decide every sample of one shard."""
-    signals = signal_columns(features, lists, policy.signals)
-    rows = decide(policy, signals)
+    signals = signal_columns(features, hits, lists, policy.signals)
+    cancelled = overrides.cancelled(features.strings("shard"), features.strings("key"), policy)
+    rows = decide(policy, signals, cancelled)
     if bool(rows.breaks_promise.any()):
         raise AssertionError("a row would be kept against the policy's never_kept promise")
     sample_fault, fault = features.strings("sample_fault"), features.strings("fault")
@@ -104,7 +119,8 @@ def decide_samples(features: ShardFeatures, lists: Sequence[HashList], policy: P
     sensitive = np.array([bool(rows.sensitive[start:end].any()) for start, end in spans], np.bool_)
     withheld = before[deciding] | sensitive | (action[deciding] == Action.SEAL)
     actions = np.where(before[deciding], np.int8(-1), action[deciding])
-    reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row]) for row in deciding]
+    capped = set(hits.filter(hits["capped"])["row"].to_pylist())
+    reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row], capped) for row in deciding]
     columns = {
         "shard": features.table["shard"].take(pa.array(deciding)).to_pylist(),
         "index": index[deciding],
@@ -134,33 +150,55 @@ def blank_withheld(decisions: SampleDecisions) -> pa.Table:
     return table
 
 
-def _reason(rows: Decided, policy: Policy, row: int, fault: str | None) -> str:
+def _reason(rows: Decided, policy: Policy, row: int, fault: str | None, capped: set[int]) -> str:
     rule = int(rows.rule[row])
     if rule >= 0:
         return f"rule:{policy.rules[rule].id}"
     if fault:
         return f"fault:{fault}"
-    return "unknown"
+    return HIT_CAP if row in capped else "unknown"
 
 
-def _exact(features: ShardFeatures, lists: Sequence[HashList]) -> NDArray[np.float32]:
+def _exact(features: ShardFeatures, hits: pa.Table) -> NDArray[np.float32]:
     """Match the digests of the bytes, and those that the crawl recorded before anything was re-encoded."""
-    crawled = features.crawled()
-    known = np.any([rows_known for _, rows_known in crawled.values()], axis=0)
-    # A digest that is not known is all zeros here, which no list may hold.
-    recorded = match_digests(lists, {name: rows for name, (rows, _) in crawled.items()}, known)
-    taken = match_digests(lists, features.digests, features.digested)
-    both: NDArray[np.float32] = np.fmax(taken, recorded)
-    return both
+    listed = np.zeros(features.table.num_rows, np.float32)
+    listed[hits.filter(pc.equal(hits["basis"], "listed-exact"))["row"].to_numpy()] = 1
+    return np.where(_digested(features), listed, np.float32(np.nan))
 
 
-def _distance(features: ShardFeatures, lists: Sequence[HashList], algorithm: str) -> NDArray[np.float32]:
-    best = np.full(features.table.num_rows, np.nan, np.float32)
-    for name, column in features.hashes.items():
-        if algorithm_of(name) == algorithm:
-            found = nearest_codes(lists, column.codes, column.hashable, column.usable, algorithm=algorithm)
-            best = np.fmin(best, found)
+def _distance(features: ShardFeatures, hits: pa.Table, algorithm: str) -> NDArray[np.float32]:
+    """Return the least distance. Where only entries over the hit cap are near it could not be said."""
+    near = hits.filter(pc.and_(pc.equal(hits["basis"], "listed-near"), pc.equal(hits["algorithm"], algorithm)))
+    rows, capped = near["row"].to_numpy(), near["capped"].to_numpy(zero_copy_only=False)
+    best = np.where(searched(features)[algorithm], np.float32(np.inf), np.float32(np.nan))
+    np.minimum.at(best, rows[~capped], near["distance"].to_numpy()[~capped].astype(np.float32))
+    doubtful = np.isinf(best[rows]) & capped
+    best[rows[doubtful]] = np.nan
     return best
+
+
+def _agreeing(
+    features: ShardFeatures, hits: pa.Table, lists: Sequence[HashList], places: Sequence[int]
+) -> NDArray[np.float32]:
+    """Count the sources that list a row, by digest or by code; NaN where others could not be asked."""
+    sources = sorted({lists[place].source for place in places})
+    asked = np.array([sources.index(lists[place].source) for place in places], np.int64)
+    voices = np.zeros((features.table.num_rows, len(sources)), np.bool_)
+    sure = hits.filter(pc.invert(hits["capped"]))
+    voices[sure["row"].to_numpy(), asked[np.searchsorted(places, sure["list"].to_numpy())]] = True
+    count = voices.sum(axis=1).astype(np.float32)
+    used = {name for place in places for name in lists[place].columns}
+    known = _digested(features) | used.isdisjoint(DIGEST_WIDTHS)
+    for algorithm, found in searched(features).items():
+        if algorithm in used:
+            known &= found
+    known[hits.filter(hits["capped"])["row"].to_numpy()] = False
+    return np.where(known | (count == len(sources)), count, np.float32(np.nan))
+
+
+def _digested(features: ShardFeatures) -> NDArray[np.bool_]:
+    known = [features.digested, *(rows for _, rows in features.crawled().values())]
+    return np.asarray(np.any(known, axis=0), np.bool_)
 
 
 def _usable(features: ShardFeatures) -> NDArray[np.float32]:

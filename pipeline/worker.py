@@ -3,6 +3,7 @@
 Owns turning a task into calls of `examine.py` and `settle.py`, and every error into an outcome. Started in
 process by the inline executor, or as `python -m pipeline.worker OPTIONS TASKS_FD ANSWERS_FD PARENT`.
 
+- Before its first shard a worker must find the canaries; each later shard is committed only after it found them.
 - An unexpected error is reported by its type and place only: its text may hold what must not be printed. The
   whole of it goes to the restricted journal.
 """
@@ -28,9 +29,10 @@ from manifests.commits import RecordError
 from manifests.decisions import ConservationError
 from manifests.features import faulted_samples
 from manifests.schema import TableError, read
-from pipeline.errors import ExitCode, RunError, ScrubError
+from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
 from pipeline.examine import Examiner, examine_shard, retry_samples
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
+from pipeline.matching import decode_hits
 from pipeline.settle import Settler, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup, make_examiner
 
@@ -59,7 +61,8 @@ class Worker:
         try:
             return Outcome(task.shard, samples=self._do(task, on_rows))
         except ScrubError as error:
-            return Outcome(task.shard, error=str(error), exit_code=error.exit_code)
+            fatal = isinstance(error, CanaryError)
+            return Outcome(task.shard, error=str(error), exit_code=error.exit_code, fatal=fatal)
         except (RecordError, TableError, ConservationError) as error:
             return Outcome(task.shard, error=str(error), exit_code=ExitCode.FAILED)
         except OSError as error:
@@ -82,11 +85,13 @@ class Worker:
                 task.release,
                 setup.config.release.shards,
             )
-            samples = settle_shard(task.shard, setup.source(task.shard), settler).samples
+            hits = decode_hits(task.hits)
+            samples = settle_shard(task.shard, setup.source(task.shard), hits, settler).samples
             on_rows(samples)
             return samples
         if self._examiner is None:
             self._examiner = self._stack.enter_context(make_examiner(setup, on_rows))
+            self._examiner.canaries.check(self._examiner.models, self._examiner.decoder, setup.decider)
         source = setup.source(task.shard)
         if source is None:
             raise RunError(f"shard {task.shard}: not named by the configuration's [[input]]")
@@ -143,7 +148,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(ExitCode.FAILED)  # the parent died before it could be watched
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
     raw = json.loads(options)
-    _serve(WorkerOptions(Path(raw["config"]), raw["device"]), int(tasks_fd), int(answers_fd))
+    _serve(WorkerOptions(**{**raw, "config": Path(raw["config"])}), int(tasks_fd), int(answers_fd))
 
 
 if __name__ == "__main__":

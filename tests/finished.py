@@ -24,7 +24,7 @@ def image(shard: str, name: str) -> bytes:
 
 def make_finished(root: Path) -> Scrape:
     """Settle 0001 seals one sample a shard, settle 0002 another one; both are released."""
-    lists = [{"id": name, "file": f"lists/{name}.csv", "purpose": name} for name in ("csam", "other")]
+    lists = [{"id": name} for name in ("csam", "other")]
     scrape = Scrape.make(root, list=lists)
     for shard in SHARDS:
         members = [(f"{name}.txt", name.encode()) for name in ("kept_a", "sealed", "bare")]

@@ -20,6 +20,9 @@ from PIL import Image, ImageDraw
 
 from manifests import schema
 from manifests.cases import new_identity, open_sealed
+from pipeline.lists.imports import import_list
+from pipeline.lists.manifest import About
+from pipeline.lists.store import ListStore
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,11 +84,32 @@ def write_plain_shards(folder: Path, shards: int, samples: int, *, seed: int = 0
         write_tar(folder / f"{shard:05d}.tar", members)
 
 
-def write_list(path: Path, entries: Iterable[tuple[str, bytes]]) -> Path:
+STORE = "list-store"
+LISTS_KEY = "lists.key"
+
+
+def write_list(
+    path: Path, entries: Iterable[tuple[str, bytes]], *, purpose: str | None = None, **about: object
+) -> Path:
+    """Write a list as CSV, and import it as the next version of the list of that name.
+
+    The store and its key lie beside the folder of the file. Purpose: csam, but ncii for a list named other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{algorithm},{value.hex()}" for algorithm, value in entries]
     path.write_text("\n".join(["algorithm,value", *rows]) + "\n")
+    wanted = purpose or ("ncii" if path.stem == "other" else "csam")
+    import_list(list_store(path.parent.parent), path.stem, [path], About(purpose=wanted, **about), effect="case")
     return path
+
+
+def list_store(root: Path) -> ListStore:
+    """The list store of a scrape, with a key."""
+    key = root / LISTS_KEY
+    if not key.exists():
+        key.write_text(new_identity()[0])
+        key.chmod(0o600)
+    return ListStore(root / STORE, key)
 
 
 def write_random_list(path: Path, *, seed: int = 1, count: int = 20) -> Path:
@@ -137,7 +161,8 @@ class Scrape:
             {
                 "collection": "collection",
                 "input": [{"shards": "shards/*.tar"}],
-                "list": [{"id": "known", "file": "lists/known.csv", "purpose": "csam"}],
+                "lists": {"store": STORE, "key": LISTS_KEY},
+                "list": [{"id": "known"}],
                 "policy": {"profile": "lists-only"},
                 "sealed": {"recipients": [recipient]},
                 "release": {"max_fault_share_shard": 1.0, "max_fault_share_run": 1.0},

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from classifiers.blocklists import band_kernels
 from classifiers.blocklists.algorithms import BYTES_64, CODE_BYTES, Rows
-from classifiers.blocklists.band_kernels import KEYS, Plan, Words, band_masks
+from classifiers.blocklists.band_kernels import KEYS, Plan, Words
 from classifiers.blocklists.code_scan import words_of
 from classifiers.blocklists.hits import CodeHits, join_hits
 
@@ -36,6 +36,23 @@ _HITS_AT_FIRST = 1 << 14
 _QUERIES_AT_ONCE = 1 << 15  # of a thread
 _PROBE_COST = 16  # what a look into a bucket costs, in codes compared
 _SORT_COST = 32  # and bringing a code into the order of a band
+
+
+def band_masks(width: int) -> Words:
+    """Return which bits each band takes, uint64 bands x words, for codes of `width` bytes.
+
+    Seen as rows of 16 bits, a code gives a band one bit of every column, from rows that lie as far apart as they
+    can: bits that are neighbours agree more often than chance has it, and would crowd the codes into few buckets.
+    """
+    bands = width // 2
+    masks = np.zeros((bands, width // 8), np.uint64)
+    for band in range(bands):
+        for column in range(16):
+            row = (band + bands // 4 * column) % bands
+            masks[band, row // 4] |= np.uint64(1) << np.uint64(row % 4 * 16 + column)
+    return masks
+
+
 _MASKS = {width: band_masks(width) for width in (CODE_BYTES, BYTES_64)}
 
 

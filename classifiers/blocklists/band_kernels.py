@@ -1,6 +1,6 @@
 """The inner loops of the search by bands, compiled with numba.
 
-Owns which bits make a band, a record's layout and every loop over codes. Leaves threads and room to `band_index`.
+Owns a record's layout and every loop over codes. Leaves which bits make a band, threads and room to `band_index`.
 
 - A kernel that runs out of room for hits goes on counting, so that its caller can come back with enough.
 - No kernel holds the interpreter's lock or starts a thread.
@@ -58,8 +58,7 @@ def _jit(function: _Function) -> _Function:
     try:
         return cast(_Function, numba.njit(nogil=True, cache=True, forceinline=True)(function))
     except RuntimeError:
-        # Where neither the package nor the home can be written, numba refuses to cache: every process then
-        # compiles for itself, which takes seconds and changes no answer.
+        # Where neither the package nor the home can be written numba refuses: every process compiles for itself.
         return cast(_Function, numba.njit(nogil=True, forceinline=True)(function))
 
 
@@ -86,21 +85,6 @@ def _prefetch(_context: Context, _address: types.Type) -> tuple[Signature, Calla
 _ones = cast(Callable[[np.uint64], np.uint64], intrinsic(_count_ones))
 # Ask for the line of cache at an address. Only a hint: an address that cannot be read does no harm.
 _fetch = cast(Callable[[np.uint64], None], intrinsic(_prefetch))
-
-
-def band_masks(width: int) -> Words:
-    """Return which bits each band takes, uint64 bands x words, for codes of `width` bytes.
-
-    Seen as rows of 16 bits, a code gives a band one bit of every column, from rows that lie as far apart as they
-    can: bits that are neighbours agree more often than chance has it, and would crowd the codes into few buckets.
-    """
-    bands = width // 2
-    masks = np.zeros((bands, width // 8), np.uint64)
-    for band in range(bands):
-        for column in range(16):
-            row = (band + bands // 4 * column) % bands
-            masks[band, row // 4] |= np.uint64(1) << np.uint64(row % 4 * 16 + column)
-    return masks
 
 
 @_jit
@@ -193,15 +177,16 @@ def probe(
                 if number < 0:
                     continue
                 cell = key ^ plan.patterns[number]
+                limit = np.uint64(plan.radius)
+                if codes.shape[1] > 1:  # the prefix has none of the flipped bits, which differ already
+                    limit -= _ones(plan.patterns[number])
                 end = offsets[i, cell + _1]
                 for tile in range(offsets[i, cell], end, _TILE):
                     last = min(tile + _TILE, end)
                     for place in range(start, stop):
                         query = order[i, place] & _ID
                         head, tail = _prefix_of(queries, query, plan.masks, band + i)
-                        waiting = _compare(
-                            records[i], tile, last, head, tail, plan.radius, query, codes, near, waiting
-                        )
+                        waiting = _compare(records[i], tile, last, head, tail, limit, query, codes, near, waiting)
                         if waiting > _WAITING:
                             count = _check(plan, band + i, near[:waiting], codes, queries, pairs, distances, count)
                             waiting = 0
@@ -225,14 +210,13 @@ def _compare(
     end: int,
     head: np.uint64,
     tail: np.uint64,
-    radius: int,
+    limit: np.uint64,
     query: np.uint64,
     codes: Words,
     near: Pairs,
     waiting: int,
 ) -> int:
     """Put the pairs that the prefix does not rule out after those waiting, and fetch their codes meanwhile."""
-    limit = np.uint64(radius)
     for block in range(begin, end, _BLOCK):
         last = min(block + _BLOCK, end)
         found = np.uint64(0)

@@ -48,6 +48,11 @@ def main(out: Path) -> int:
 
     say("make the throw-away key of a case owner")
     recipient = first(r"age1[0-9a-z]+", shardscrub("cases", "keys", "new", f"{out}/keys/case.key"))
+    say("import two hash lists of drawings into an encrypted store")
+    shardscrub("lists", "keys", "new", f"{out}/keys/lists.key")
+    for name, purpose, effect in (("planted", "csam", "case"), ("other", "internal", "remove")):
+        files = (f"{out}/lists/{name}.csv", "--store", f"{out}/list-store", "--key", f"{out}/keys/lists.key")
+        shardscrub("lists", "import", *files, "--id", name, "--purpose", purpose, "--effect", effect)
     say("write a stand-in for CLIP: tiny, random, and marked as such")
     tower = write_stand_in(out / "models" / "tiny")
     say("examine the labelled shards, and fit two stand-in heads on their embeddings")

@@ -114,7 +114,7 @@ class ProcessesExecutor:
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                pass_fds=(task_read, answer_write),
+                pass_fds=(task_read, answer_write, *self._options.fds),
                 env=environment,
             )
         os.close(task_read)

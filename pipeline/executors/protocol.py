@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,31 +16,48 @@ from pipeline.errors import ExitCode
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to do with one shard. `reasons` are the quarantine reasons that a retry takes up."""
+    """What to do with one shard. `reasons` are the quarantine reasons that a retry takes up.
+
+    hits: the list hits of a shard to settle, as an Arrow stream in base64; it passes through a pipe and is
+    written nowhere.
+    """
 
     kind: Literal["examine", "settle", "retry"]
     shard: str
     settle: int
     release: bool = False
     reasons: tuple[str, ...] = ()
+    hits: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one task; `error` is empty where it was done."""
+    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done."""
 
     shard: str
     samples: int = 0
     error: str = ""
     exit_code: ExitCode = ExitCode.FINISHED
+    fatal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What a worker process is started with: the configuration and what the command line overrides."""
+    """What a worker is started with: the configuration, what the command line overrides, and the run's lists.
+
+    lists_fd, index_fd: shared memory (`classifiers.blocklists.shared`); None before the lists are read, and where
+    no list needs an index.
+    """
 
     config: Path
     device: str = "auto"
+    lists_fd: int | None = None
+    index_fd: int | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What a worker process must inherit."""
+        return tuple(fd for fd in (self.lists_fd, self.index_fd) if fd is not None)
 
 
 OnRows = Callable[[int], None]

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 from crash_runs import wait_until
-from scrapes import Scrape, write_plain_shards
+from scrapes import STORE, Scrape, write_plain_shards
 
 from pipeline.errors import ExitCode
 from pipeline.executors.inline import InlineExecutor
@@ -104,8 +104,8 @@ def test_whoever_stops_listening_leaves_no_worker(scrape: Scrape, maker: Maker) 
 
 
 def test_a_worker_that_is_killed_costs_the_shard_that_it_held(scrape: Scrape) -> None:
-    """A worker reads the list before its first shard; a pipe in the list's place holds it there."""
-    known = scrape.root / "lists" / "known.csv"
+    """A worker reads the list before its first shard; a pipe in the place of its manifest holds it there."""
+    known = scrape.root / STORE / "known" / "0001" / "manifest.json"
     known.rename(known.with_suffix(".kept"))
     os.mkfifo(known)
     ends: list[int] = []

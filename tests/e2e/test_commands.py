@@ -25,8 +25,8 @@ def run_of(tmp_path_factory):
     scrape = Scrape.make(
         tmp_path_factory.mktemp("commands"),
         list=[
-            {"id": "known", "file": "lists/known.csv", "purpose": "csam"},
-            {"id": "other", "file": "lists/other.csv", "purpose": "other"},
+            {"id": "known"},
+            {"id": "other"},
         ],
     )
     write_list(scrape.root / "lists/known.csv", [("md5", take_digests(SEALED).md5), ("pdq", bytes(range(32)))])
@@ -55,7 +55,8 @@ def test_status_restricted_tells_the_exact_counts(run_of):
     parts = (("samples", 7), ("keep", 1), ("remove", 1), ("quarantine", 4), ("withheld", 1), ("faults", 4))
     assert lines[1:7] == counts(*parts, width=12)
     reasons = (("fault:empty", 2), ("fault:no_image", 1), ("fault:truncated", 1), ("rule:listed-other", 1))
-    assert lines[8:] == [f"  {reason:<40}{count:>10}" for reason, count in reasons]
+    assert lines[8:-1] == [f"  {reason:<40}{count:>10}" for reason, count in reasons]
+    assert lines[-1] == "all 4 canaries of the lists were found"
 
 
 def test_status_before_the_first_settle_tells_how_far_it_is(run_of, tmp_path):
@@ -193,7 +194,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
     lines = dict(line.split(None, 1) for line in done.out.splitlines())
     assert lines["shards"] == "2 (0 missing), 3 at a time"
     assert lines["samples"] == "8"
-    assert lines["list"] == "known: csam, 40 entries, radius 31"
+    assert lines["list"] == "known@1: csam, 40 entries, radius 31"
     assert lines["policy"].startswith("lists-only (")
     assert lines["trial"] == "of 4 samples of shard 00000, 4 would be kept"
     assert files(tmp_path) == before

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pyrage
 import pytest
 from in_process import call
+from made_lists import made_list
 from modelled import add_models
 from PIL import Image
-from scrapes import Scrape, draw, encode, jpeg, write_list, write_sidecar, write_tar
+from scrapes import LISTS_KEY, STORE, Scrape, draw, encode, jpeg, write_list, write_sidecar, write_tar
 
-from classifiers.blocklists.lists import load_list
 from classifiers.hashes.digests import take_digests
 from classifiers.hashes.pdq import Pdq
 from manifests.cases import open_sealed
@@ -74,7 +74,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Story:
-    lists = [{"id": name, "file": f"lists/{name}.csv", "purpose": name} for name in ("csam", "other")]
+    lists = [{"id": name} for name in ("csam", "other")]
     scrape = Scrape.make(tmp_path_factory.mktemp("leaks"), list=lists)
     add_models(scrape)
     for shard in range(2):
@@ -120,7 +120,17 @@ def story(tmp_path_factory) -> Story:
     tell(0, "verify", collection)
     bad = [f"md5,{value.hex()}" for _, value in first]  # the second is too long for it
     (scrape.root / "lists/csam.csv").write_text("\n".join(["algorithm,value", *bad]))
+    store = ("--store", scrape.root / STORE, "--key", scrape.root / LISTS_KEY)
+    known = (scrape.root / "lists/csam.csv", "--id", "csam", "--purpose", "csam", "--effect", "case")
+    tell(4, "lists", "import", *known, *store)
+    changed = sorted((scrape.root / STORE / "csam").glob("*/entries.age"))[-1]
+    good = changed.read_bytes()
+    changed.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     tell(2, "settle", scrape.config, "--workers", 1)
+    changed.write_bytes(good)
+    for verb in ("show", "check"):
+        tell(0, "lists", verb, *(store if verb == "check" else store[:2]))
+    tell(0, "lists", "diff", "csam", "other", *store)
     write_list(scrape.root / "lists/csam.csv", first)
     tar = scrape.shards / "00000.tar"
     good = tar.read_bytes()
@@ -284,10 +294,7 @@ def payload(data: bytes) -> bytes:
 
 def test_the_words_for_things_show_no_digest_url_or_caption(story):
     home = story.scrape.collection
-    write_list(
-        story.scrape.root / "lists/shown.csv", [("md5", b"\x41" * 15 + b"\x42"), ("pdq", b"\x43" * 31 + b"\x44")]
-    )
-    shown = load_list(story.scrape.root / "lists/shown.csv", list_id="shown", purpose="csam")
+    shown = made_list([("md5", b"\x41" * 15 + b"\x42"), ("pdq", b"\x43" * 31 + b"\x44")])
     digests = take_digests(b"anything")
     source = ShardSource("00000", story.scrape.shards / "00000.tar", None)
     inventory = take_inventory(source, MembersConfig())

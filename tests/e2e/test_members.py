@@ -66,8 +66,8 @@ def scenes(tmp_path_factory):
         tmp_path_factory.mktemp("scenes"),
         members={"copied": ["vtt"], "left_out": ["npy", "thumb.jpg"]},
         list=[
-            {"id": "known", "file": "lists/known.csv", "purpose": "csam"},
-            {"id": "other", "file": "lists/other.csv", "purpose": "other"},
+            {"id": "known"},
+            {"id": "other"},
         ],
     )
     code = Pdq().encode(np.asarray(Image.open(io.BytesIO(KNOWN))))

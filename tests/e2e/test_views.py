@@ -70,8 +70,8 @@ def scrape(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
         hashes={"kinds": ["pdq:fullres", "phash"]},
         policy={"file": "policy.toml"},
         list=[
-            {"id": "pdq", "file": "lists/pdq.csv", "purpose": "csam"},
-            {"id": "phash", "file": "lists/phash.csv", "purpose": "csam"},
+            {"id": "pdq"},
+            {"id": "phash"},
         ],
     )
     write_tar(made.shards / "00000.tar", [(f"{name}.jpg", data) for name, data in served.items()])
@@ -108,7 +108,7 @@ def test_codes_without_a_kind_for_them_are_refused(scrape: Scrape, tmp_path) -> 
 def test_digests_of_the_crawl_find_what_was_re_encoded(tmp_path) -> None:
     listed, other = hashlib.md5(b"as it was fetched").digest(), jpeg(3)
     write_list(tmp_path / "lists" / "md5.csv", [("md5", listed)])
-    made = Scrape.make(tmp_path, list=[{"id": "md5", "file": "lists/md5.csv", "purpose": "csam"}])
+    made = Scrape.make(tmp_path, list=[{"id": "md5"}])
     (tmp_path / "policy.toml").write_text(EXACT)
     made.settings["policy"] = {"file": "policy.toml"}
     made.write()
@@ -137,7 +137,7 @@ def test_a_table_of_digests_without_images_is_matched(tmp_path, column) -> None:
     made = Scrape.make(
         tmp_path,
         input=[{"shards": "shards/*.parquet"}],
-        list=[{"id": "md5", "file": "lists/md5.csv", "purpose": "csam"}],
+        list=[{"id": "md5"}],
         policy={"file": "policy.toml"},
     )
     made.shards.mkdir()

@@ -72,7 +72,7 @@ def near(picture: np.ndarray, bits: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory) -> Path:
-    lists = [{"id": name, "file": f"lists/{name}.csv", "purpose": name} for name in ("csam", "other")]
+    lists = [{"id": name} for name in ("csam", "other")]
     scrape = Scrape.make(tmp_path_factory.mktemp("golden"), list=lists)
     members = [
         ("0000.bmp", bmp(pixels(0))),

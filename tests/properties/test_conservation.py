@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_lists import decided, made_list
 from scrapes import draw, encode
 
-from classifiers.blocklists.lists import build_list
 from classifiers.hashes.digests import take_digests
 from manifests.decisions import prove_conservation
 from manifests.features import encode_features, withhold
@@ -25,7 +25,7 @@ from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.measure import Models, digest_members, measure
 from pipeline.policy import load_policy, shipped_policy
-from pipeline.verdicts import blank_withheld, decide_samples, list_signal_specs
+from pipeline.verdicts import blank_withheld, list_signal_specs
 
 IMAGE = encode(draw(1, size=(24, 18)), "PNG")
 LISTED = encode(draw(2, size=(24, 18)), "PNG")
@@ -104,8 +104,8 @@ def test_no_order_of_the_members_changes_a_sample_but_for_its_place(place, membe
 
 
 LISTS = (
-    build_list([("md5", take_digests(LISTED).md5), ("pdq", b"\x33" * 32)], list_id="known", purpose="csam"),
-    build_list([("sha1", take_digests(b"a text").sha1)], list_id="other", purpose="other"),
+    made_list([("md5", take_digests(LISTED).md5), ("pdq", b"\x33" * 32)], list_id="known", feed="csam"),
+    made_list([("sha1", take_digests(b"a text").sha1)], list_id="other", feed="other"),
 )
 POLICY = load_policy(shipped_policy("lists-only"), source="lists-only", known=list_signal_specs(LISTS))
 
@@ -129,7 +129,7 @@ def test_every_sample_of_any_shard_ends_in_one_decision_and_none_is_kept_unjudge
     models = Models(PictureHashes((), ()), None, (), batch)
     features = measure(source, digest_members(source, inventory), models, decoder, on_rows=lambda _: None)
     assert identities_digest(features.identities()) == identities
-    decisions = decide_samples(features, LISTS, POLICY)
+    decisions = decided(features, LISTS, POLICY)
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard="a", samples=len(inventory.samples), identities=identities)
     assert tally.keep + tally.remove + tally.quarantine + tally.withheld == len(inventory.samples)

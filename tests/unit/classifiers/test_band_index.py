@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from classifiers.blocklists import band_index
-from classifiers.blocklists.band_index import build_index, index_shapes, join_codes, search_index
-from classifiers.blocklists.band_kernels import band_masks
+from classifiers.blocklists.band_index import band_masks, build_index, index_shapes, join_codes, search_index
 from classifiers.blocklists.code_scan import scan_codes
 
 FIELDS = ("query", "entry", "distance")

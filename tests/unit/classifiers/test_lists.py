@@ -1,206 +1,203 @@
+"""Lists as they are matched: which entry feeds what, how entries are numbered, and what is never shown."""
+
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import struct
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_lists import made_feeds, made_list, stored_list
 
-from classifiers.blocklists.lists import WIDTHS, HashList, ListError, build_list, load_list
+from classifiers.blocklists.algorithms import (
+    CODE_WIDTHS,
+    MAX_RADIUS,
+    MAX_RADIUS_64,
+    URL_WIDTHS,
+    WIDTHS,
+    ListError,
+)
+from classifiers.blocklists.digest_join import find_digests
+from classifiers.blocklists.lists import MATCHED
+
+PURPOSES = ("csam", "ncii", "terrorism", "exploitative", "other")
+EFFECTS = ("case", "remove", "ignore")
+CATEGORIES = {"A1": "case", "B": "remove", "0": "ignore"}
 
 
 def value(algorithm, seed=1):
-    return np.random.default_rng(seed).bytes(WIDTHS[algorithm])
+    return np.random.default_rng([seed, *algorithm.encode()]).bytes(WIDTHS[algorithm])
 
 
-def line(algorithm, seed=1):
-    return f"{algorithm},{value(algorithm, seed).hex()}"
+def feeds_of(stored, purpose="csam", **changes):
+    return {item.feed: item for item in made_feeds(stored, list_id="hotline", purpose=purpose, **changes)}
 
 
-def write(folder, *lines, header="algorithm,value"):
-    path = folder / "list.csv"
-    path.write_text("\n".join((header, *lines)) + "\n")
-    return path
+def entries_of(item, algorithm):
+    """The entries that a feed holds, canaries left out, by number."""
+    if item is None or algorithm not in item.columns:
+        return {}
+    column = item.columns[algorithm]
+    pairs = zip(column.numbers.tolist(), column.rows, strict=True)
+    return {number: row.tobytes() for number, row in pairs if number < column.stored}
 
 
-def load(path, **changes):
-    return load_list(path, **({"list_id": "hotline", "purpose": "csam"} | changes))
+@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize(
+    "effects", [c for n in (1, 2, 3) for c in itertools.combinations(EFFECTS, n)], ids="+".join
+)
+def test_the_purpose_and_the_strictest_effect_say_which_feed_gets_an_entry(purpose, effects):
+    names = {f"of {effect}": effect for effect in EFFECTS}
+    entry, other = value("md5"), value("md5", 2)
+    pairs = [("md5", entry, f"of {effect}") for effect in effects]
+    # Another entry in each feed, so that there is a list whatever becomes of this one.
+    stored = stored_list([*pairs, ("md5", other, "of case"), ("md5", value("md5", 3), "of remove")], names)
+    found = feeds_of(stored, purpose)
+    holding = [feed for feed, item in found.items() if entry in entries_of(item, "md5").values()]
+    strictest = min(effects, key=EFFECTS.index)
+    expected = {"case": ["csam"], "remove": ["other"], "ignore": []}[strictest]
+    assert holding == (expected if purpose == "csam" else expected and ["other"])
+    assert set(found) == ({"csam", "other"} if purpose == "csam" else {"other"})
 
 
-def test_entries_of_all_algorithms_end_up_sorted_and_once(tmp_path):
-    lines = [line(algorithm, seed) for seed in range(40) for algorithm in WIDTHS]
-    loaded = load(write(tmp_path, *lines, *lines[:7]))
-    assert set(loaded.digests) == {"md5", "sha1", "sha256"}
-    for algorithm, rows in [*loaded.digests.items(), ("pdq", loaded.codes)]:
-        expected = sorted(value(algorithm, seed) for seed in range(40))
-        assert rows.dtype == np.uint8
-        assert [row.tobytes() for row in rows] == expected
-    assert (loaded.list_id, loaded.purpose, loaded.radius) == ("hotline", "csam", 31)
+@st.composite
+def stored_lists(draw):
+    categories = {f"c{number:02d}": draw(st.sampled_from(EFFECTS)) for number in range(draw(st.integers(1, 20)))}
+    entry = st.tuples(st.sampled_from(["md5", "sha256", "pdq", "phash"]), st.integers(0, 12))
+    drawn = draw(st.lists(st.tuples(entry, st.sampled_from(sorted(categories))), min_size=1, max_size=40))
+    return [(name, value(name, seed), category) for (name, seed), category in drawn], categories
 
 
-def test_an_algorithm_without_entries_has_no_rows_of_its_width(tmp_path):
-    loaded = load(write(tmp_path, line("md5")))
-    assert {name: rows.shape for name, rows in loaded.digests.items()} == {
-        "md5": (1, 16),
-        "sha1": (0, 20),
-        "sha256": (0, 32),
-    }
-    assert loaded.codes.shape == (0, 32)
+@settings(max_examples=150, deadline=None)
+@given(stored_lists(), st.sampled_from(PURPOSES))
+def test_every_entry_is_in_one_feed_under_its_number_with_its_categories(drawn, purpose):
+    entries, effects = drawn
+    stored = stored_list(entries, effects)
+    try:
+        found = feeds_of(stored, purpose)
+    except ListError:
+        assert all(effects[category] == "ignore" for _, _, category in entries)
+        return
+    for algorithm, rows in stored.rows.items():
+        csam, other = (entries_of(found.get(feed), algorithm) for feed in ("csam", "other"))
+        assert not csam.keys() & other.keys()
+        for number, row in enumerate(rows):
+            mine = {category for name, one, category in entries if (name, one) == (algorithm, row.tobytes())}
+            said = {effects[category] for category in mine}
+            feed = "csam" if purpose == "csam" and "case" in said else "other" if said != {"ignore"} else None
+            in_feeds = [name for name, held in (("csam", csam), ("other", other)) if number in held]
+            assert in_feeds == ([feed] if feed else [])
+            if feed:
+                assert (csam | other)[number] == row.tobytes()
+                assert found[feed].categories_of(algorithm, number) == tuple(sorted(mine))
+
+
+@settings(max_examples=60, deadline=None)
+@given(stored_lists())
+def test_canaries_are_sorted_in_and_numbered_past_the_last_stored_entry(drawn):
+    entries, effects = drawn
+    stored = stored_list(entries, effects)
+    canaries = stored_list([(n, value(n), "x") for n in stored.rows], {"x": "case"}, canaries=True).canaries
+    stored = dataclasses.replace(stored, canaries=canaries)
+    if all(effects[category] == "ignore" for _, _, category in entries):
+        return
+    for item in feeds_of(stored).values():
+        assert {one.algorithm for one in item.canaries} == item.columns.keys()
+        for algorithm, column in item.columns.items():
+            values = [row.tobytes() for row in column.rows]
+            assert values == sorted(set(values))
+            assert column.stored == len(stored.rows[algorithm])
+            mine = sorted(one.entry for one in stored.canaries if one.algorithm == algorithm)
+            numbers = range(column.stored, column.stored + len(mine))
+            found = {values[place]: n for place, n in enumerate(column.numbers.tolist()) if n >= column.stored}
+            assert found == dict(zip(mine, numbers, strict=True))
+            assert all(item.categories_of(algorithm, number) == () for number in numbers)
+            assert len(column.numbers) == len(column.masks) == len(values)
+            if algorithm not in CODE_WIDTHS:
+                listed, places = find_digests(column.rows, column.starts, column.rows)
+                assert listed.all()
+                assert places.tolist() == list(range(len(values)))
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 33, 64])
+def test_masks_are_as_wide_as_the_categories_need_and_lose_none(count):
+    names = {f"c{number:02d}": "case" for number in range(count)}
+    entries = [("md5", value("md5", number), name) for number, name in enumerate(names)]
+    stored = stored_list([*entries, *(("md5", value("md5"), name) for name in names)], names)
+    (item,) = feeds_of(stored).values()
+    column = item.columns["md5"]
+    assert column.masks.dtype.itemsize == next(size for size in (1, 2, 4, 8) if 8 * size >= count)
+    for place, row in enumerate(column.rows):
+        mine = tuple(name for _, one, name in entries if one == row.tobytes())
+        number = int(column.numbers[place])
+        assert item.categories_of("md5", number) == (tuple(names) if row.tobytes() == value("md5") else mine)
+
+
+def test_the_feeds_say_where_they_are_from():
+    stored = stored_list([("md5", value("md5"), "A1"), ("pdq", value("pdq"), "B")], CATEGORIES)
+    found = feeds_of(stored, source="the hotline", radius=9, radius64=2)
+    for item in found.values():
+        assert (item.list_id, item.version, item.purpose, item.source) == ("hotline", 1, "csam", "the hotline")
+        assert (item.radius, item.radius64, item.categories) == (9, 2, ("0", "A1", "B"))
+        assert [item.radius_of(name) for name in CODE_WIDTHS] == [9, 2, 2, 2, 2]
+        digest = hashlib.sha256()
+        for name in ("md5", "pdq"):
+            digest.update(name.encode() + b"\0" + (1).to_bytes(8, "big") + value(name))
+        assert item.set_digest == digest.hexdigest()
+    assert {feed: set(item.columns) for feed, item in found.items()} == {"csam": {"md5"}, "other": {"pdq"}}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("changes", "expected"),
     [
-        lambda text: (
-            text.upper().replace("MD5", "md5").replace("PDQ", "pdq").replace("ALGORITHM,VALUE", "algorithm,value")
-        ),
-        lambda text: text.replace("\n", "\r\n"),
-        lambda text: text.replace("\n", "  \n").replace(",", " ,\t "),
-        lambda text: text.replace("\n", "\n\n"),
-        lambda text: "\ufeff" + text,
-        lambda text: text.rstrip("\n"),
-    ],
-    ids=["upper case", "windows line ends", "blanks", "blank lines", "byte order mark", "no last line end"],
-)
-def test_the_spelling_of_a_file_does_not_change_the_list(tmp_path, change):
-    path = write(tmp_path, line("md5"), line("pdq"))
-    plain = load(path)
-    path.write_bytes(change(path.read_text()).encode())
-    assert load(path).set_digest == plain.set_digest
-
-
-def test_the_set_digest_is_over_names_counts_and_sorted_entries(tmp_path):
-    loaded = load(write(tmp_path, line("sha256"), line("pdq", 2), line("pdq", 1), line("md5")))
-    codes = sorted((value("pdq", 1), value("pdq", 2)))
-    expected = hashlib.sha256(
-        b"md5\0" + struct.pack(">Q", 1) + value("md5")
-        + b"pdq\0" + struct.pack(">Q", 2) + b"".join(codes)
-        + b"sha256\0" + struct.pack(">Q", 1) + value("sha256")
-    )  # fmt: skip
-    assert loaded.set_digest == expected.hexdigest()
-
-
-def test_the_set_digest_tells_sets_apart(tmp_path):
-    sets = [[line("md5")], [line("md5"), line("md5", 2)], [line("md5", 2)], [line("sha256")], [line("pdq")]]
-    assert len({load(write(tmp_path, *lines)).set_digest for lines in sets}) == len(sets)
-
-
-MD5, SHA1, SHA256, PDQ = (WIDTHS[name] for name in ("md5", "sha1", "sha256", "pdq"))
-
-
-@pytest.mark.parametrize(
-    ("bad", "expected"),
-    [
-        ("md5," + "ab" * 15, "expected 32 hex digits, found 30"),
-        ("sha1," + "ab" * 32, "expected 40 hex digits, found 64"),
-        ("pdq," + "ab" * 31, "expected 64 hex digits, found 62"),
-        ("md5,", "expected 32 hex digits, found 0"),
-        ("md5," + "ab" * 15 + "a", "in hex"),
-        ("md5," + "ab" * 15 + "xy", "in hex"),
-        ("md5," + "ab" * 7 + "  " + "ab" * 8, "in hex"),
-        ('"md5","' + "ab" * 16 + '"', "in hex"),
-        ("md5," + "ab" * 15 + "a\u00e9", "in hex"),
-        ("MD5," + "ab" * 16, "unknown algorithm"),
-        ("photodna," + "ab" * 144, "unknown algorithm"),
-        ("," + "ab" * 16, "unknown algorithm"),
-        ("md5," + "ab" * 16 + ",severe", "expected 2 cells, found 3"),
-        ("ab" * 16, "expected 2 cells, found 1"),
-        ("md5," + "00" * MD5, "equal bits"),
-        ("pdq," + "00" * PDQ, "equal bits"),
-        ("pdq," + "ff" * PDQ, "equal bits"),
-        ("sha256," + "FF" * SHA256, "equal bits"),
-        ("md5," + hashlib.md5(b"").hexdigest(), "empty file"),
-        ("sha1," + hashlib.sha1(b"").hexdigest().upper(), "empty file"),
-        ("sha256," + hashlib.sha256(b"").hexdigest(), "empty file"),
+        ({"radius": -1}, "radius: expected 0 to 127 bits, found -1"),
+        ({"radius": MAX_RADIUS + 1}, "radius: expected 0 to 127 bits, found 128"),
+        ({"radius64": -1}, "radius64: expected 0 to 31 bits, found -1"),
+        ({"radius64": MAX_RADIUS_64 + 1}, "radius64: expected 0 to 31 bits, found 32"),
     ],
 )
-def test_one_bad_line_refuses_the_list_and_is_named_but_not_shown(tmp_path, bad, expected):
-    path = write(tmp_path, line("md5"), "", bad, line("pdq"))
-    with pytest.raises(ListError, match=expected) as caught:
-        load(path)
-    message = str(caught.value)
-    assert f"{path}: line 4: " in message
-    assert "ab" * 4 not in message
-    for cell in bad.split(","):
-        if len(cell.strip('"')) > 6:
-            assert cell not in message
+def test_a_radius_that_would_match_anything_is_refused(changes, expected):
+    with pytest.raises(ListError, match=f"^list 'hotline': {expected}$"):
+        feeds_of(stored_list([("pdq", value("pdq"), "A1")], CATEGORIES), **changes)
 
 
-def test_a_line_that_is_not_utf8_refuses_the_list(tmp_path):
-    path = write(tmp_path)
-    path.write_bytes(path.read_bytes() + b"md5," + b"a\xff" * 16 + b"\n")
-    with pytest.raises(ListError, match="line 2: expected a value in hex"):
-        load(path)
+@pytest.mark.parametrize("radius", [0, MAX_RADIUS])
+@pytest.mark.parametrize("radius64", [0, MAX_RADIUS_64])
+def test_the_least_and_the_greatest_radius_may_be_had(radius, radius64):
+    found = feeds_of(stored_list([("pdq", value("pdq"), "A1")], CATEGORIES), radius=radius, radius64=radius64)
+    assert (found["csam"].radius, found["csam"].radius64) == (radius, radius64)
 
 
-@pytest.mark.parametrize("content", ["", "\n", "algorithm,value\n", "algorithm,value\n\n\n"])
-def test_an_empty_list_is_refused(tmp_path, content):
-    path = tmp_path / "list.csv"
-    path.write_text(content)
-    with pytest.raises(ListError, match="expected entries, found none"):
-        load(path)
+def test_a_list_that_holds_urls_only_is_refused_and_none_is_shown():
+    stored = stored_list([(name, value(name), "A1") for name in URL_WIDTHS], CATEGORIES)
+    with pytest.raises(ListError, match=r"^list 'hotline': expected digests or codes of pictures") as caught:
+        feeds_of(stored)
+    assert not any(value(name).hex() in str(caught.value) for name in URL_WIDTHS)
 
 
-@pytest.mark.parametrize(
-    "header", ["value,algorithm", "Algorithm,Value", "algorithm;value", line("md5"), "algorithm"]
-)
-def test_another_header_is_refused(tmp_path, header):
-    with pytest.raises(ListError, match="line 1: expected the header algorithm,value") as caught:
-        load(write(tmp_path, line("md5"), header=header))
-    assert value("md5").hex() not in str(caught.value)
+def test_urls_beside_other_entries_are_left_to_those_who_screen_them():
+    stored = stored_list([(name, value(name), "A1") for name in WIDTHS], CATEGORIES)
+    assert set(feeds_of(stored)["csam"].columns) == set(MATCHED) == WIDTHS.keys() - URL_WIDTHS.keys()
 
 
-@pytest.mark.parametrize("radius", [-1, 128])
-def test_a_radius_outside_of_0_to_127_is_refused(tmp_path, radius):
-    with pytest.raises(ListError, match="radius: expected 0 to 127 bits"):
-        load(write(tmp_path, line("pdq")), radius=radius)
-
-
-@pytest.mark.parametrize("radius", [0, 127])
-def test_the_radius_may_be_0_or_127(tmp_path, radius):
-    assert load(write(tmp_path, line("pdq")), radius=radius).radius == radius
-
-
-def test_a_purpose_that_no_policy_knows_is_refused(tmp_path):
-    with pytest.raises(ListError, match="purpose: expected csam or other, found 'spam'"):
-        load(write(tmp_path, line("pdq")), purpose="spam")
-
-
-def test_a_list_without_a_name_is_refused(tmp_path):
-    with pytest.raises(ListError, match="list_id"):
-        load(write(tmp_path, line("pdq")), list_id="")
-
-
-def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "absent.csv")
-
-
-def test_a_list_built_from_values_is_the_list_loaded_from_a_file(tmp_path):
-    built = build_list([("pdq", value("pdq")), ("md5", value("md5"))], list_id="hotline", purpose="csam")
-    assert built.set_digest == load(write(tmp_path, line("md5"), line("pdq"))).set_digest
-
-
-def test_a_built_list_keeps_the_same_rules():
-    with pytest.raises(ListError, match="list 'canaries': entry 2: md5: expected 32 hex digits, found 40"):
-        build_list([("md5", value("md5")), ("md5", value("sha1"))], list_id="canaries", purpose="other")
-    with pytest.raises(ListError, match="found none"):
-        build_list([], list_id="canaries", purpose="other")
-
-
-def test_the_repr_holds_the_name_and_counts_only():
-    entries = [(name, value(name)) for name in WIDTHS]
-    assert repr(build_list(entries, list_id="hotline", purpose="csam")) == (
-        "HashList('hotline', md5=1, sha1=1, sha256=1, pdq=1, phash=1, dhash=1, whash=1, ahash=1)"
+def test_the_repr_holds_the_name_the_feed_and_counts_only():
+    stored = stored_list([(name, value(name, n), "A1") for name in MATCHED for n in (1, 2)], CATEGORIES)
+    item = feeds_of(stored)["csam"]
+    assert repr(item) == (
+        "HashList('hotline', csam, md5=2, sha1=2, sha256=2, pdq=2, phash=2, dhash=2, whash=2, ahash=2)"
     )
+    shown = repr(stored) + repr(item.columns["md5"]) + repr(item.canaries)
+    assert not any(value(name, n).hex() in shown for name in MATCHED for n in (1, 2))
 
 
-def test_a_list_cannot_be_changed():
-    built: HashList = build_list([("pdq", value("pdq"))], list_id="hotline", purpose="csam")
+@pytest.mark.parametrize("canaries", [False, True])
+def test_a_list_cannot_be_changed(canaries):
+    item = made_list([("pdq", value("pdq")), ("md5", value("md5"))], canaries=canaries)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        built.radius = 0
-    with pytest.raises(ValueError, match="read-only"):
-        built.codes[0, 0] = 1
-    with pytest.raises(TypeError):
-        built.digests["md5"] = built.codes
+        item.radius = 0
+    for column in item.columns.values():
+        for array in (column.rows, column.numbers, column.masks, column.starts):
+            assert not array.flags.writeable

@@ -16,7 +16,9 @@ from draw import MAGENTA, Drawing, encode, paint, plan
 from plant import CHANGES, COPIES, KINDS, choose, plant_files, second_image
 from serve import serving
 
-from classifiers.blocklists.lists import load_list
+from classifiers.blocklists.entries import collect
+from classifiers.blocklists.importers.protocol import ReadOptions
+from classifiers.blocklists.importers.registry import find_importer
 from classifiers.hashes.pdq import Pdq
 
 SEED = 7
@@ -127,7 +129,8 @@ def test_the_lists_hold_one_entry_for_each_listed_plant(planted):
         "planted": {"md5": 5, "sha1": 5, "sha256": 5, "pdq": 34},
         "other": {"md5": 2, "sha1": 2, "sha256": 2},
     }
-    assert len(load_list(lists / "planted.csv", list_id="planted", purpose="csam").codes) == 34
+    importer = find_importer("auto", [lists / "planted.csv"])
+    assert len(collect(importer.read([lists / "planted.csv"], ReadOptions())).rows["pdq"]) == 34
 
 
 def test_a_listed_original_is_not_in_the_scrape_but_its_re_encoded_copy_is_near(planted):

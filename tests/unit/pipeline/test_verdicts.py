@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_features import PDQ, Row, key_of, make_features
+from made_lists import decided, hits_of, made_list
 
-from classifiers.blocklists.lists import build_list
 from manifests.decisions import prove_conservation
 from manifests.features import decode_features, encode_features
 from manifests.records import Action, FaultKind, identities_digest
 from pipeline.policy import SignalSpec, load_policy
-from pipeline.verdicts import blank_withheld, decide_samples, list_signal_specs, signal_columns
+from pipeline.verdicts import blank_withheld, list_signal_specs, signal_columns
 
 POLICY = """
 name = "by-hand"
@@ -62,11 +62,11 @@ def flipped(code: bytes, bits: int) -> bytes:
 
 
 LISTS = (
-    build_list([("md5", hashlib.md5(b"known").digest()), ("pdq", CSAM_CODE)], list_id="a", purpose="csam"),
-    build_list(
-        [("sha1", hashlib.sha1(b"other").digest()), ("pdq", OTHER_CODE)], list_id="b", purpose="other", radius=12
+    made_list([("md5", hashlib.md5(b"known").digest()), ("pdq", CSAM_CODE)], list_id="a", feed="csam"),
+    made_list(
+        [("sha1", hashlib.sha1(b"other").digest()), ("pdq", OTHER_CODE)], list_id="b", feed="other", radius=12
     ),
-    build_list([("sha256", hashlib.sha256(b"known too").digest())], list_id="c", purpose="csam"),
+    made_list([("sha256", hashlib.sha256(b"known too").digest())], list_id="c", feed="csam"),
 )
 KNOWN = [*list_signal_specs(LISTS), *(SignalSpec(name, "high", (f"{name}#00",), None, True) for name in SCORES)]
 LOADED = load_policy(POLICY, source="by-hand", known=KNOWN)
@@ -168,7 +168,7 @@ def samples(rows: Sequence[Row]) -> list[list[Row]]:
 @given(rows_of_a_shard())
 def test_the_strictest_row_decides_and_nothing_is_kept_that_was_not_judged_in_full(rows):
     features = make_features(rows, scores=SCORES)
-    decisions = decide_samples(features, LISTS, LOADED)
+    decisions = decided(features, LISTS, LOADED)
     found = decisions.table.to_pylist()
     assert [row["key"] for row in found] == [key_of(group[0].index) for group in samples(rows)]
     for group, made in zip(samples(rows), found, strict=True):
@@ -194,7 +194,7 @@ def test_the_strictest_row_decides_and_nothing_is_kept_that_was_not_judged_in_fu
 def test_stored_features_are_decided_as_live_ones(rows):
     features = make_features(rows, scores=SCORES)
     stored = decode_features(encode_features(features))
-    live, again = (decide_samples(each, LISTS, LOADED) for each in (features, stored))
+    live, again = (decided(each, LISTS, LOADED) for each in (features, stored))
     assert live.table.equals(again.table)
 
 
@@ -219,7 +219,7 @@ def test_a_fault_more_or_a_number_less_never_lets_a_sample_through(rows, data):
 
 
 def decisions_of(rows: Sequence[Row]) -> list[dict[str, object]]:
-    return decide_samples(make_features(rows, scores=SCORES), LISTS, LOADED).table.to_pylist()
+    return decided(make_features(rows, scores=SCORES), LISTS, LOADED).table.to_pylist()
 
 
 GOOD = {"sexual@1": 0.0, "minor@1": 0.9}
@@ -261,13 +261,13 @@ def test_actions_reasons_and_open_rules(rows, action, reason, open_rules):
 
 
 def test_no_rows_give_no_decisions():
-    decisions = decide_samples(make_features([], scores=SCORES), LISTS, LOADED)
+    decisions = decided(make_features([], scores=SCORES), LISTS, LOADED)
     assert (decisions.table.num_rows, len(decisions.index)) == (0, 0)
     assert blank_withheld(decisions).num_rows == 0
 
 
 def test_a_withheld_sample_shows_its_identity_and_nothing_else():
-    decisions = decide_samples(make_features([good(0), good(1, content=b"known")], scores=SCORES), LISTS, LOADED)
+    decisions = decided(make_features([good(0), good(1, content=b"known")], scores=SCORES), LISTS, LOADED)
     shown = blank_withheld(decisions).to_pylist()
     assert {name for name, value in shown[0].items() if value is not None} > {"action", "member"}
     assert {name: value for name, value in shown[1].items() if value is not None} == {
@@ -277,7 +277,8 @@ def test_a_withheld_sample_shows_its_identity_and_nothing_else():
 
 def test_signals_say_nan_only_where_nothing_could_be_searched():
     rows = [good(0), good(1, code=None), good(2, content=None), good(3, usable=False), good(4, code=CSAM_CODE)]
-    columns = signal_columns(make_features(rows, scores=SCORES), LISTS, LOADED.signals)
+    features = make_features(rows, scores=SCORES)
+    columns = signal_columns(features, hits_of(features, LISTS), LISTS, LOADED.signals)
     inf, nan = np.inf, np.nan
     np.testing.assert_array_equal(columns["list.csam.pdq_distance"], np.float32([inf, nan, inf, inf, 0]))
     np.testing.assert_array_equal(columns["list.csam.exact"], np.float32([0, 0, nan, 0, 0]))
