@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: help setup demo test check bench crash scrub verify golden clean
+.PHONY: help setup demo test check bench bench-lists crash scrub verify golden clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.made ## make the environment (.venv) with every pinned version
 
@@ -33,6 +33,12 @@ bench: setup ## time the host path and a whole run against named references; JSO
 	$(BIN)/python benchmarks/host_path.py
 	$(BIN)/python benchmarks/pdq.py
 	$(BIN)/python benchmarks/whole_run.py
+
+bench-lists: setup ## time imports, exact searches and digest joins of long lists; takes a quarter of an hour
+	$(BIN)/python benchmarks/list_import.py
+	$(BIN)/python benchmarks/vics_import.py
+	$(BIN)/python benchmarks/digest_join.py
+	$(BIN)/python benchmarks/search.py
 
 crash: setup ## kill a real run at 30 random moments
 	$(BIN)/python -m pytest -q -rs -m crash --crash-rounds 30
