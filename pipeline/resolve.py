@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from classifiers.blocklists.lists import HashList, make_feeds
@@ -187,21 +187,12 @@ def make_examine_plan(
     stamps: tuple[str, ...],
 ) -> ExaminePlan:
     """Put together all that shapes a feature."""
-    decode = config.decode
     name = ""
     if folder is not None and config.embedder is not None:
         name = embedder_name(config.embedder.name, config.embedder.sha256, folder, precision)
     return ExaminePlan(
         members=config.members,
-        decode=DecodePlan(
-            decode.max_bytes,
-            decode.max_pixels,
-            decode.max_frames,
-            decode.cpu_s,
-            decode.wall_s,
-            decode.memory_mb,
-            decode.animated,
-        ),
+        decode=DecodePlan(**{item.name: getattr(config.decode, item.name) for item in fields(DecodePlan)}),
         hashes=tuple(_hash_names(config)),
         embedder=name,
         dims=0 if folder is None else folder.dims,

@@ -142,13 +142,7 @@ def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
     """Load the models and start the decoders; the decoders end with the block."""
     config, plan = setup.config, setup.plan.examine
     limits = DecodeLimits(
-        max_bytes=config.decode.max_bytes,
-        max_pixels=config.decode.max_pixels,
-        max_frames=config.decode.max_frames,
-        cpu_s=config.decode.cpu_s,
-        wall_s=config.decode.wall_s,
-        memory_mb=config.decode.memory_mb,
-        animated=config.decode.animated,
+        **asdict(plan.decode),
         trailing_bytes="copy" if config.members.trailing_bytes == "copied" else "quarantine",
     )
     canaries = CanaryShard(setup.decider.lists)

@@ -46,24 +46,12 @@ class ImageHashKind:
         KeyError: no such algorithm.
     """
 
+    variants = 1  # the picture as it is
+    code_bytes = CODE_BYTES
+
     def __init__(self, algorithm: str) -> None:
-        self._algorithm = algorithm
+        self.name = kind_name(algorithm)
         self._hash = ALGORITHMS[algorithm]
-
-    @property
-    def name(self) -> str:
-        """Recipe: the algorithm and the library's version."""
-        return kind_name(self._algorithm)
-
-    @property
-    def variants(self) -> int:
-        """One: the picture as it is."""
-        return 1
-
-    @property
-    def code_bytes(self) -> int:
-        """64 bits."""
-        return CODE_BYTES
 
     def encode(self, pixels: Pixels) -> HashCode | None:
         """Hash one picture; None where a side is under 5 px.

@@ -53,20 +53,10 @@ class Pdq:
     shuts out constants, stripes and gradients.
     """
 
-    @property
-    def name(self) -> str:
-        """Recipe: every pixel counts, the picture is not shrunk to 512 px first."""
-        return "pdq:fullres"
-
-    @property
-    def variants(self) -> int:
-        """Eight: the picture, its turns and its mirror images."""
-        return reference.VARIANTS
-
-    @property
-    def code_bytes(self) -> int:
-        """256 bits."""
-        return CODE_BYTES
+    # Recipe: every pixel counts, the picture is not shrunk to 512 px first.
+    name = "pdq:fullres"
+    variants = reference.VARIANTS  # the picture, its turns and its mirror images
+    code_bytes = CODE_BYTES
 
     def encode(self, pixels: Pixels) -> HashCode | None:
         """Hash one picture; None where a side is under 5 px.

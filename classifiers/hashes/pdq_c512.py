@@ -33,20 +33,10 @@ class PdqC512:
     ours, which moves a few bits, and it leaves transparency out, which is a matter of what is handed in here.
     """
 
-    @property
-    def name(self) -> str:
-        """Recipe: the C++ reference's, with its 512 px."""
-        return "pdq:c512"
-
-    @property
-    def variants(self) -> int:
-        """Eight: the picture, its turns and its mirror images."""
-        return VARIANTS
-
-    @property
-    def code_bytes(self) -> int:
-        """256 bits."""
-        return CODE_BYTES
+    # Recipe: the C++ reference's, with its 512 px.
+    name = "pdq:c512"
+    variants = VARIANTS  # the picture, its turns and its mirror images
+    code_bytes = CODE_BYTES
 
     def encode(self, pixels: Pixels) -> HashCode | None:
         """Hash one picture; None where a side is under 5 px and none is over 512, as in the reference.

@@ -25,20 +25,10 @@ _DCT = reference.DCT.astype(np.float32)
 class PdqTurned:
     """The hash kind `pdq:turned`: codes of the picture and of its seven real turns and mirror images."""
 
-    @property
-    def name(self) -> str:
-        """Recipe: every pixel counts; the turned pictures are decimated where their own pixels would be picked."""
-        return "pdq:turned"
-
-    @property
-    def variants(self) -> int:
-        """Eight: the picture, its turns and its mirror images."""
-        return reference.VARIANTS
-
-    @property
-    def code_bytes(self) -> int:
-        """256 bits."""
-        return CODE_BYTES
+    # Recipe: every pixel counts; the turned pictures are decimated where their own pixels would be picked.
+    name = "pdq:turned"
+    variants = reference.VARIANTS  # the picture, its turns and its mirror images
+    code_bytes = CODE_BYTES
 
     def encode(self, pixels: Pixels) -> HashCode | None:
         """Hash one picture; None where a side is under 5 px.
