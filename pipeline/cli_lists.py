@@ -61,7 +61,7 @@ def import_command(
     unsafe_plain_lists: Plain = False,
 ) -> None:
     """Import a list as a new version; prints counts."""
-    with _open(store, key, plain=unsafe_plain_lists) as opened:
+    with open_store(store, key, plain=unsafe_plain_lists) as opened:
         from pipeline.lists.imports import import_list
         from pipeline.lists.manifest import About
         from pipeline.lists.report import manifest_lines, stamps_of
@@ -94,7 +94,7 @@ def import_command(
 @lists_app.command()
 def show(list_id: SomeList = None, *, store: Store) -> None:
     """Print the lists, or all versions of one: counts, dates, where from."""
-    with _open(store, None) as opened:
+    with open_store(store, None) as opened:
         from pipeline.lists.report import shown, stamps_of
 
         manifests, lines = shown(opened, list_id)
@@ -105,7 +105,7 @@ def show(list_id: SomeList = None, *, store: Store) -> None:
 @lists_app.command()
 def check(list_id: SomeList = None, *, store: Store, key: Key = None, unsafe_plain_lists: Plain = False) -> None:
     """Check every version on disk: digests, counts, modes, leftovers, expiry."""
-    with _open(store, key, plain=unsafe_plain_lists) as opened:
+    with open_store(store, key, plain=unsafe_plain_lists) as opened:
         from pipeline.lists.check import check_store
 
         notes, problems = check_store(opened, list_id)
@@ -125,7 +125,7 @@ def diff(
     unsafe_plain_lists: Plain = False,
 ) -> None:
     """Count the entries that only one of two versions has, and those of both."""
-    with _open(store, key, plain=unsafe_plain_lists) as opened:
+    with open_store(store, key, plain=unsafe_plain_lists) as opened:
         from pipeline.lists.report import difference_lines, split_name
 
         (a, entries), (b, others) = (opened.read(*split_name(name)) for name in (first, second))
@@ -142,11 +142,10 @@ def remove(
     yes: Yes = False,
 ) -> None:
     """Destroy one version of a list."""
-    with _open(store, None) as opened:
+    with open_store(store, None) as opened:
         from pipeline.lists.report import destroyed_lines
 
-        _print(destroyed_lines(opened, list_id, version))
-        _require(yes)
+        _destroy(destroyed_lines(opened, list_id, version), yes)
         opened.remove(list_id, version)
         typer.echo(f"removed {list_id}@{version}")
 
@@ -160,26 +159,21 @@ def withdraw(
     yes: Yes = False,
 ) -> None:
     """Destroy all versions of a list; its id is not used again."""
-    with _open(store, None) as opened:
+    with open_store(store, None) as opened:
         from pipeline.lists.report import destroyed_lines
 
-        _print(destroyed_lines(opened, list_id))
-        _require(yes)
+        _destroy(destroyed_lines(opened, list_id), yes)
         done = opened.withdraw(list_id, why)
         typer.echo(f"withdrawn {list_id}, {len(done.versions)} versions, {done.withdrawn_at}: {done.why}")
 
 
 @contextmanager
-def _open(store: Path, key: Path | None, *, plain: bool = False) -> Iterator[ListStore]:
+def open_store(store: Path, key: Path | None, *, plain: bool = False) -> Iterator[ListStore]:
     """Open the store, and report what is wrong with a list as any other unusable thing is reported."""
-    try:
-        from classifiers.blocklists.algorithms import ListError
-        from pipeline.lists.store import ListStore
-        from pipeline.resolve import UnsafeWarning
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"this command needs {error.name}, which a plain install leaves out: pip install 'shardscrub[run]'"
-        ) from None
+    from classifiers.blocklists.algorithms import ListError
+    from pipeline.lists.store import ListStore
+    from pipeline.resolve import UnsafeWarning
+
     if plain:
         warnings.warn("unsafe_plain_lists: list entries lie on the disk unencrypted", UnsafeWarning, stacklevel=3)
     try:
@@ -193,6 +187,7 @@ def _print(lines: list[str]) -> None:
         typer.echo(line)
 
 
-def _require(yes: bool) -> None:
+def _destroy(lines: list[str], yes: bool) -> None:
+    _print(lines)
     if not yes:
         raise ConfigError("nothing was destroyed; with --yes, all of the above is")

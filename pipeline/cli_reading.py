@@ -88,10 +88,12 @@ def verify(
         typer.echo(f"checked  {line}")
     print_stamps(report.stamps)
     if lists is not None:
+        from pipeline.cli_lists import open_store
         from pipeline.lists.check import matched_lists
         from pipeline.status import closed_collection
 
-        notes, problems = matched_lists(lists, closed_collection(collection))
+        with open_store(lists, None) as store:
+            notes, problems = matched_lists(store, closed_collection(collection))
         report.problems.extend(problems)
         for line in notes:
             typer.echo(line)

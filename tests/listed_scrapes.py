@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,7 @@ from scrapes import Command, Scrape, list_store
 from classifiers.blocklists.canaries import Canary
 from classifiers.blocklists.stored import encode_list
 from classifiers.hashes.registry import find_kind
-from manifests.records import readable_json
-from pipeline.lists.manifest import ListManifest, read_record
+from manifests.records import canonical_json
 from pipeline.lists.store import ListStore
 
 KINDS = ("pdq:fullres", "pdq:turned")  # those of a configuration that names none
@@ -110,16 +110,14 @@ def spoil_canary(store: ListStore, list_id: str, algorithm: str, distance: int) 
     folder = store.folder(list_id, manifest.version)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     (folder / "entries.age").write_bytes(data)
-    change_manifest(store, list_id, file_sha256=hashlib.sha256(data).hexdigest(), file_bytes=len(data))
+    change_manifest(store, list_id, file_sha256=hashlib.sha256(data).hexdigest())
     return before
 
 
 def change_manifest(store: ListStore, list_id: str, **values: object) -> None:
-    """Write other values into the manifest of the newest version, as somebody with an editor would."""
+    """Write other values into the manifest of the newest version, as somebody who knows its form would."""
     path = store.folder(list_id, store.versions(list_id)[-1]) / "manifest.json"
-    record = read_record(path, ListManifest)
-    values = {**{name: getattr(record, name) for name in record.__dataclass_fields__}, "schema": 1, **values}
-    path.write_bytes(readable_json(values))
+    path.write_bytes(canonical_json(json.loads(path.read_bytes()) | values) + b"\n")
 
 
 def spellings(value: bytes) -> set[bytes]:

@@ -3,8 +3,8 @@
 Owns the bytes, what each effect does to an entry, and the digest of a set. Leaves folders, encryption and the
 manifest to `pipeline.lists`.
 
-- magic line, length of the header (8 bytes big-endian), header (JSON), arrays and pictures each at a multiple of 64
-  bytes, SHA-256 of all that precedes it. The same list gives the same bytes.
+- magic line, length of the header (8 bytes big-endian), header (JSON), arrays and pictures one after the other,
+  SHA-256 of all that precedes it. The same list gives the same bytes.
 - Canaries lie apart from the entries: no count and no set digest holds them.
 - What is read has the same shape as what may be written, or it is a `ListError`.
 """
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -29,8 +29,7 @@ Effect: TypeAlias = Literal["case", "remove", "ignore"]
 EFFECTS: tuple[Effect, ...] = ("case", "remove", "ignore")  # strictest first
 
 _MAGIC = b"shardscrub-list/1\n"
-_LENGTH = struct.Struct(">Q")
-_ALIGN = 64
+_LENGTH_BYTES = 8
 _DIGEST_BYTES = 32
 
 
@@ -62,7 +61,7 @@ def set_digest(rows: Mapping[str, Rows]) -> str:
     digest = hashlib.sha256()
     for name in sorted(rows):
         if len(rows[name]):
-            digest.update(name.encode() + b"\0" + struct.pack(">Q", len(rows[name])))
+            digest.update(name.encode() + b"\0" + len(rows[name]).to_bytes(8, "big"))
             digest.update(np.ascontiguousarray(rows[name]).data)
     return digest.hexdigest()
 
@@ -85,27 +84,24 @@ def encode_list(stored: StoredList) -> bytes:
         ListError: the list is not as `StoredList` says.
     """
     _check(stored)
+    names = sorted(stored.rows)
+    canaries = [[item.algorithm, item.entry.hex(), item.distance, len(item.image)] for item in stored.canaries]
     header = {
-        "algorithms": [[name, len(stored.rows[name])] for name in sorted(stored.rows)],
-        "canaries": [
-            [item.algorithm, item.entry.hex(), item.distance, len(item.image)] for item in stored.canaries
-        ],
+        "algorithms": [[name, len(stored.rows[name])] for name in names],
+        "canaries": canaries,
         "categories": stored.categories,
         "effects": dict(stored.effects),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     mask_type = _mask_type(stored.categories)
-    parts: list[Any] = [_MAGIC + _LENGTH.pack(len(text)) + text]
-    for name in sorted(stored.rows):
+    parts: list[Any] = [_MAGIC, len(text).to_bytes(_LENGTH_BYTES, "big"), text]
+    for name in names:
         parts += [np.ascontiguousarray(stored.rows[name]), stored.masks[name].astype(mask_type)]
     parts += [item.image for item in stored.canaries]
-    chunks: list[Any] = []
-    for part in parts:
-        chunks += [part, bytes(-memoryview(part).nbytes % _ALIGN)]
     digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return b"".join([*chunks, digest.digest()])
+    for part in parts:
+        digest.update(part)
+    return b"".join([*parts, digest.digest()])
 
 
 def decode_list(data: bytes | memoryview) -> StoredList:
@@ -121,55 +117,38 @@ def decode_list(data: bytes | memoryview) -> StoredList:
     if hashlib.sha256(body).digest() != digest:
         raise ListError("damaged: its bytes are not those that were written")
     try:
-        return _decode(body)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error, RecursionError) as error:
-        detail = str(error) if isinstance(error, ListError) else type(error).__name__
-        raise ListError(f"damaged: {detail}") from None
-
-
-def _decode(body: memoryview) -> StoredList:
-    start = len(_MAGIC) + _LENGTH.size
-    length = _LENGTH.unpack(body[len(_MAGIC) : start])[0]
-    blocks = _Blocks(body)
-    header = json.loads(bytes(blocks.take(start + length)[start:]))
-    categories = tuple(header["categories"])
-    mask_type = _mask_type(categories)
-    rows: dict[str, Rows] = {}
-    masks: dict[str, NDArray[np.uint64]] = {}
-    for name, count in header["algorithms"]:
-        block = blocks.take(count * WIDTHS[name])
-        rows[name] = np.frombuffer(block, np.uint8).reshape(count, WIDTHS[name])
-        masks[name] = np.frombuffer(blocks.take(count * mask_type.itemsize), mask_type).astype(np.uint64)
-        masks[name].flags.writeable = False
-    canaries = tuple(
-        Canary(bytes(blocks.take(size)), algorithm, bytes.fromhex(entry), distance)
-        for algorithm, entry, distance, size in header["canaries"]
-    )
-    blocks.close()
-    stored = StoredList(rows, masks, categories, header["effects"], canaries)
-    _check(stored)
+        stored = _decode(body)
+        _check(stored)
+    except ListError as error:
+        raise ListError(f"damaged: {error}") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise ListError(f"damaged: {type(error).__name__}") from None
     return stored
 
 
-class _Blocks:
-    """The parts of a file, one after the other, each followed by zeros up to the next multiple of 64."""
-
-    def __init__(self, body: memoryview) -> None:
-        self._body = body
-        self._position = 0
-
-    def take(self, size: int) -> memoryview:
-        end = self._position + size
-        after = end + -end % _ALIGN
-        if type(size) is not int or size < 0 or after > len(self._body) or any(self._body[end:after]):
-            raise ListError("a block ends too early")
-        block = self._body[self._position : end]
-        self._position = after
-        return block
-
-    def close(self) -> None:
-        if self._position != len(self._body):
-            raise ListError("there are bytes after the last block")
+def _decode(body: memoryview) -> StoredList:
+    start = len(_MAGIC) + _LENGTH_BYTES
+    end = start + int.from_bytes(body[len(_MAGIC) : start], "big")
+    header = json.loads(bytes(body[start:end]))
+    categories = tuple(header["categories"])
+    mask_type = _mask_type(categories)
+    sizes = [count * size for name, count in header["algorithms"] for size in (WIDTHS[name], mask_type.itemsize)]
+    sizes += [size for *_, size in header["canaries"]]
+    ends = list(accumulate(sizes, initial=end))
+    if ends[-1] != len(body) or min(sizes) < 0:
+        raise ListError("its length is not that of its parts")
+    parts = (body[start:end] for start, end in pairwise(ends))
+    rows: dict[str, Rows] = {}
+    masks: dict[str, NDArray[np.uint64]] = {}
+    for name, _ in header["algorithms"]:
+        rows[name] = np.frombuffer(next(parts), np.uint8).reshape(-1, WIDTHS[name])
+        masks[name] = np.frombuffer(next(parts), mask_type).astype(np.uint64)
+        masks[name].flags.writeable = False
+    canaries = tuple(
+        Canary(bytes(next(parts)), algorithm, bytes.fromhex(entry), distance)
+        for algorithm, entry, distance, _ in header["canaries"]
+    )
+    return StoredList(rows, masks, categories, header["effects"], canaries)
 
 
 def _mask_type(categories: Sequence[str]) -> np.dtype[Any]:
@@ -178,35 +157,23 @@ def _mask_type(categories: Sequence[str]) -> np.dtype[Any]:
 
 def _check(stored: StoredList) -> None:
     """Refuse what is not as `StoredList` says."""
-    names = stored.categories
-    if len(names) > MAX_CATEGORIES or len(set(names)) != len(names) or {type(name) for name in names} - {str}:
-        raise ListError(f"expected at most {MAX_CATEGORIES} categories, each with a name of its own")
-    if set(stored.effects) != set(names) or set(stored.effects.values()) - set(EFFECTS):
+    names, effects = stored.categories, stored.effects
+    if len(set(names)) != len(names) or len(names) > MAX_CATEGORIES or set(effects) != set(names):
+        raise ListError(f"expected at most {MAX_CATEGORIES} categories, each with a name and an effect of its own")
+    if set(effects.values()) - set(EFFECTS):
         raise ListError(f"expected one of {', '.join(EFFECTS)} for every category")
     if not stored.rows or set(stored.rows) != set(stored.masks):
         raise ListError("expected entries, and categories for all of them")
     for name, rows in stored.rows.items():
         masks = stored.masks[name]
-        if name not in WIDTHS or rows.dtype != np.uint8 or rows.shape[1:] != (WIDTHS[name],):
-            raise ListError(f"{name}: expected rows of the width of a known algorithm")
-        if not len(rows) or masks.dtype != np.uint64 or masks.shape != (len(rows),):
-            raise ListError(f"{name}: expected entries, with one set of categories each")
+        if not len(rows) or rows.shape != (*masks.shape, WIDTHS.get(name)):
+            raise ListError(f"{name}: expected entries of a known width, with one set of categories each")
         unknown = int(np.bitwise_or.reduce(masks)) >> len(names)
-        if unknown or (strictest(masks, names, stored.effects) == EFFECTS.index("ignore")).any():
+        if unknown or (strictest(masks, names, effects) == EFFECTS.index("ignore")).any():
             raise ListError(f"{name}: expected entries with known categories, not all of them ignored")
-        if not _is_sorted(rows):
+        keys = np.ascontiguousarray(rows).view(f"S{WIDTHS[name]}").ravel()
+        if not (keys[1:] > keys[:-1]).all():
             raise ListError(f"{name}: expected entries sorted as bytes, no two alike")
     for item in stored.canaries:
         if len(item.entry) != WIDTHS.get(item.algorithm) or item.distance not in range(8 * len(item.entry)):
             raise ListError("expected canaries of known algorithms")
-
-
-def _is_sorted(rows: Rows) -> bool:
-    first = np.ascontiguousarray(rows[:, :8]).view(">u8").ravel()
-    if (first[1:] < first[:-1]).any():
-        return False
-    tied = np.flatnonzero(first[1:] == first[:-1])
-    before, after = rows[tied], rows[tied + 1]
-    column = (before != after).argmax(axis=1)  # 0, where both are equal, if the rows are alike
-    each = np.arange(len(tied))
-    return bool((before[each, column] < after[each, column]).all())

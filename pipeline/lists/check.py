@@ -8,10 +8,10 @@ from pathlib import Path
 
 from classifiers.blocklists.algorithms import ListError
 from manifests.collection import Collection
-from manifests.commits import RecordError
 from pipeline.lists import folders
-from pipeline.lists.manifest import FILE_MODE, utc_now
+from pipeline.lists.manifest import utc_now
 from pipeline.lists.store import ListStore
+from pipeline.status import newest_close
 
 
 def check_store(store: ListStore, list_id: str | None = None) -> tuple[list[str], list[str]]:
@@ -23,54 +23,51 @@ def check_store(store: ListStore, list_id: str | None = None) -> tuple[list[str]
     Raises:
         ListError: there is no such list.
     """
+    top, names = (store.root, store.ids()) if list_id is None else (store.require_list(list_id), (list_id,))
     notes: list[str] = []
-    if list_id is not None:
-        store.require_list(list_id)
-        problems = []
-    else:
-        problems = [*_modes([store.root, *store.root.iterdir()])]
-        problems += _strangers(store.root, {folders.LOCK, *store.ids()})
-    for name in (list_id,) if list_id is not None else store.ids():
-        home = store.home(name)
-        versions = folders.folders_in(home, folders.VERSION)
-        problems += _modes(home.rglob("*") if list_id is None else [home, *home.rglob("*")])
-        problems += _strangers(home, {folders.WITHDRAWN, *(path.name for path in versions)})
+    problems = [*_modes([top, *top.rglob("*")])]
+    if list_id is None:
+        problems += _strangers(store.root, {folders.LOCK, *names})
+    for name in names:
+        home, every = store.home(name), store.version_folders(name)
+        problems += _strangers(home, {folders.WITHDRAWN, *(path.name for path in every.values())})
         try:
             gone = store.withdrawn(name)
-            if gone is None:
-                for folder in versions:
-                    notes += _check_version(store, name, folder, problems)
-            else:
-                notes.append(f"{name}: withdrawn {gone.withdrawn_at}: {gone.why}")
-                if versions:
-                    problems.append(f"{home}: the withdrawal did not finish; run `lists withdraw {name}` again")
         except ListError as error:
             problems.append(str(error))
+            continue
+        if gone is None:
+            for version, folder in every.items():
+                notes += _check_version(store, f"{name}@{version}", folder, problems)
+            continue
+        notes.append(f"{name}: withdrawn {gone.withdrawn_at}: {gone.why}")
+        if every:
+            problems.append(f"{home}: the withdrawal did not finish; run `lists withdraw {name}` again")
     return notes, problems
 
 
-def _check_version(store: ListStore, list_id: str, folder: Path, problems: list[str]) -> Iterator[str]:
+def _check_version(store: ListStore, name: str, folder: Path, problems: list[str]) -> Iterator[str]:
     if not folders.was_whole(folder):
         problems.append(f"{folder}: an import that did not finish; the next import of this list sweeps it")
         return
     if (folder / folders.REMOVED).exists():
         problems += _strangers(folder, {folders.REMOVED})
-        yield f"{list_id}@{int(folder.name)}: removed"
+        yield f"{name}: removed"
         return
     try:
-        manifest, stored = store.read(list_id, int(folder.name))
+        manifest, stored = store.read(folder.parent.name, int(folder.name))
     except ListError as error:
         problems.append(str(error))
         return
-    problems += _strangers(folder, {folders.MANIFEST, folders.ENTRIES[manifest.sealed]})
+    problems += _strangers(folder, {folders.MANIFEST, folders.ENTRIES[manifest.encrypted]})
     if manifest.expired(utc_now().date()):
-        problems.append(f"{manifest.name}: expired {manifest.expires}; import a newer one, or remove it")
-    yield f"{manifest.name}: {sum(map(len, stored.rows.values()))} entries as imported"
+        problems.append(f"{name}: expired {manifest.expires}; import a newer one, or remove it")
+    yield f"{name}: {sum(map(len, stored.rows.values()))} entries as imported"
 
 
 def _modes(paths: Iterable[Path]) -> Iterator[str]:
     for path in sorted(paths):
-        wanted = folders.FOLDER_MODE if path.is_dir() else FILE_MODE
+        wanted = folders.FOLDER_MODE if path.is_dir() else folders.FILE_MODE
         mode = path.lstat().st_mode & 0o777
         if mode != wanted:
             yield f"{path}: expected mode {wanted:04o}, found {mode:04o}; chmod it"
@@ -82,33 +79,30 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[str]:
             yield f"{path}: does not belong there; the next import or removal sweeps what a killed one left"
 
 
-def matched_lists(store_root: Path, collection: Collection) -> tuple[list[str], list[str]]:
+def matched_lists(store: ListStore, collection: Collection) -> tuple[list[str], list[str]]:
     """Say of every list that the newest settle of a collection was matched with, what became of it since.
 
     Returns:
         One line a list, and the problems: a version whose set is not the one that was matched.
 
     Raises:
-        RecordError: nothing is settled there.
+        ConfigError: nothing is settled there.
+        ListError: what the store says of one of them is damaged.
     """
     notes: list[str] = []
     problems: list[str] = []
-    store = ListStore(store_root)
-    numbers = collection.closed_settles()
-    if not numbers:
-        raise RecordError(f"{collection.root}: nothing is settled here yet")
-    plan = json.loads((collection.settled(numbers[-1]) / "plan.json").read_bytes())
+    plan = json.loads((collection.settled(newest_close(collection).number) / "plan.json").read_bytes())
     for item in plan["decide"]["lists"]:
         name = f"list {item['id']}@{item['version']}"
         gone = store.withdrawn(item["id"])
+        versions = store.versions(item["id"])
         if gone is not None:
             notes.append(f"{name}: withdrawn {gone.withdrawn_at} ({gone.why}); settle again without it")
-        elif item["version"] not in store.versions(item["id"]):
+        elif item["version"] not in versions:
             notes.append(f"{name}: not in the store any more")
         elif store.manifest(item["id"], item["version"]).set_digest != item["set_digest"]:
             problems.append(f"{name}: the store holds another set of entries than the one that was matched")
         else:
-            newest = store.newest(item["id"]).version
-            newer = "" if newest == item["version"] else f", which has @{newest} too"
+            newer = "" if versions[-1] == item["version"] else f", which has @{versions[-1]} too"
             notes.append(f"{name}: in the store{newer}")
     return notes, problems

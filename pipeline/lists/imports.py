@@ -88,12 +88,8 @@ def _require_complete(collected: Collected, stated_count: int | None, tolerance:
         whole, off = collected.records, collected.fates.get("rejected", 0)
         found = f"{off} of {collected.records} records were rejected"
     if off > tolerance * whole:
-        raise InputError(
-            "\n".join(
-                [
-                    f"{found}; the tolerance is {tolerance:g} of {whole}. Nothing was stored: ask the owner of the "
-                    "list, or say with --tolerance which share may be off",
-                    *reason_lines(collected.reasons, collected.places),
-                ]
-            )
+        refusal = (
+            f"{found}; the tolerance is {tolerance:g} of {whole}. Nothing was stored: ask the owner of the list, "
+            "or say with --tolerance which share may be off"
         )
+        raise InputError("\n".join([refusal, *reason_lines(collected.reasons, collected.places)]))

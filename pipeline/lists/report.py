@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from classifiers.blocklists.algorithms import ListError
+from classifiers.blocklists.algorithms import WIDTHS, ListError
 from classifiers.blocklists.entries import sort_rows
 from classifiers.blocklists.stored import StoredList
-from pipeline.lists.folders import VERSION, folders_in
 from pipeline.lists.manifest import ListManifest, utc_now
 from pipeline.lists.store import ListStore
 
@@ -47,7 +46,7 @@ def manifest_lines(manifest: ListManifest, places: Mapping[str, Sequence[str]]) 
 
 def stamps_of(manifests: Iterable[ListManifest]) -> tuple[str, ...]:
     """Return a stamp for every version whose entries are not encrypted."""
-    return tuple(f"{UNSAFE_STAMP}: {manifest.name}" for manifest in manifests if not manifest.sealed)
+    return tuple(f"{UNSAFE_STAMP}: {manifest.name}" for manifest in manifests if not manifest.encrypted)
 
 
 def shown(store: ListStore, list_id: str | None) -> tuple[list[ListManifest], list[str]]:
@@ -58,11 +57,11 @@ def shown(store: ListStore, list_id: str | None) -> tuple[list[ListManifest], li
     """
     names = store.ids() if list_id is None else (list_id,)
     gone = [item for item in map(store.withdrawn, names) if item is not None]
-    names = tuple(name for name in names if name not in {item.id for item in gone})
+    rest = [name for name in names if name not in {item.id for item in gone}]
     if list_id is None:
-        manifests = [store.newest(name) for name in names if store.versions(name)]
+        manifests = [store.newest(name) for name in rest if store.versions(name)]
     else:
-        manifests = [store.newest(name) for name in names] and list(store.manifests(list_id))
+        manifests = [manifest for name in rest for manifest in store.manifests(name)]
     lines = _table(manifests) if manifests or list_id is None else []
     if list_id is not None and manifests:
         lines += manifest_lines(manifests[-1], {})
@@ -83,11 +82,10 @@ def split_name(text: str) -> tuple[str, int | None]:
 
 def destroyed_lines(store: ListStore, list_id: str, version: int | None = None) -> list[str]:
     """Return a line for every file of a version, or of all versions, that destroying would overwrite."""
-    folders = folders_in(store.home(list_id), VERSION)
     return [
         f"destroys  {path}: {path.lstat().st_size} bytes"
-        for folder in folders
-        if version in (None, int(folder.name))
+        for number, folder in store.version_folders(list_id).items()
+        if version in (None, number)
         for path in sorted(folder.iterdir())
     ]
 
@@ -96,13 +94,10 @@ def difference_lines(first: StoredList, second: StoredList) -> list[str]:
     """Count, by algorithm, the entries that only the first, only the second, or both lists hold."""
     lines = []
     for name in sorted({*first.rows, *second.rows}):
-        sides = [item.rows[name] for item in (first, second) if name in item.rows]
-        marks = [
-            np.full(len(item.rows[name]), mark, np.uint64)
-            for mark, item in ((1, first), (2, second))
-            if name in item.rows
-        ]
-        _, found = sort_rows(np.concatenate(sides), np.concatenate(marks))
+        none = np.zeros((0, WIDTHS[name]), np.uint8)
+        sides = [item.rows.get(name, none) for item in (first, second)]
+        marks = np.repeat(np.array([1, 2], np.uint64), [len(side) for side in sides])
+        _, found = sort_rows(np.concatenate(sides), marks)
         _, left, right, both = np.bincount(found.astype(np.int64), minlength=4).tolist()
         lines.append(f"{name}: only in the first {left}, only in the second {right}, in both {both}")
     return lines

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyrage
 
@@ -25,33 +26,10 @@ from classifiers.blocklists.canaries import make_canaries
 from classifiers.blocklists.entries import Collected
 from classifiers.blocklists.stored import Effect, StoredList, decode_list, encode_list, set_digest
 from manifests import durable
-from pipeline.lists.categories import keep_matched
-from pipeline.lists.folders import (
-    ENTRIES,
-    FOLDER_MODE,
-    LIST_ID,
-    MANIFEST,
-    REMOVED,
-    VERSION,
-    WITHDRAWN,
-    destroy,
-    folders_in,
-    last_set_digest,
-    locked,
-    sweep,
-    was_whole,
-)
-from pipeline.lists.keys import read_key
-from pipeline.lists.manifest import (
-    FILE_MODE,
-    About,
-    Gone,
-    ListManifest,
-    Withdrawn,
-    read_record,
-    utc_now,
-    write_record,
-)
+from pipeline.lists import folders
+from pipeline.lists.categories import count_categories, keep_matched
+from pipeline.lists.folders import FILE_MODE, FOLDER_MODE, MANIFEST, REMOVED, WITHDRAWN
+from pipeline.lists.manifest import About, ListManifest, Removed, Withdrawn, read_record, utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +46,48 @@ class ListStore:
 
     def ids(self) -> tuple[str, ...]:
         """Return the lists of the store, withdrawn ones included, sorted."""
-        return tuple(sorted(path.name for path in folders_in(self.root) if LIST_ID.fullmatch(path.name)))
+        return tuple(path.name for path in folders.folders_in(self.root, folders.LIST_ID))
 
     def withdrawn(self, list_id: str) -> Withdrawn | None:
         """Return what a withdrawn list left behind; None for a list that is not withdrawn."""
         path = self.home(list_id) / WITHDRAWN
         return read_record(path, Withdrawn) if path.exists() else None
 
+    def version_folders(self, list_id: str) -> dict[int, Path]:
+        """Return the folders of versions by number, ascending, leftovers and removed versions included."""
+        found = folders.folders_in(self.home(list_id), folders.VERSION)
+        return dict(sorted((int(path.name), path) for path in found))
+
     def versions(self, list_id: str) -> tuple[int, ...]:
         """Return the versions of a list that are whole and not removed, ascending."""
-        folders = folders_in(self.home(list_id), VERSION)
-        there = (path for path in folders if (path / MANIFEST).exists() and not (path / REMOVED).exists())
-        return tuple(sorted(int(path.name) for path in there))
+        return tuple(n for n, path in self.version_folders(list_id).items() if folders.is_standing(path))
 
-    def manifest(self, list_id: str, version: int) -> ListManifest:
-        """Read the manifest of one version.
+    def manifest(self, list_id: str, version: int | None = None) -> ListManifest:
+        """Read the manifest of one version, by default the newest.
 
         Raises:
-            ListError: the list is withdrawn, there is no such version, or the manifest is damaged.
+            ListError: the list is withdrawn, there is no such list or version, or the manifest is damaged.
         """
+        self.require_list(list_id)
         self._require_standing(list_id)
         known = self.versions(list_id)
-        if version not in known:
-            has = ", ".join(map(str, known)) or "none"
-            raise ListError(f"list {list_id!r} in {self.root}: no version {version}; it has {has}")
-        path = self.folder(list_id, version) / MANIFEST
+        wanted = max(known, default=1) if version is None else version
+        if wanted not in known:
+            has = ", ".join(map(str, known)) or "none any more: import it again"
+            raise ListError(f"list {list_id!r} in {self.root}: no version {wanted}; it has {has}")
+        path = self.folder(list_id, wanted) / MANIFEST
         found = read_record(path, ListManifest)
-        if (found.id, found.version) != (list_id, version):
+        if (found.id, found.version) != (list_id, wanted):
             raise ListError(f"{path}: is the manifest of {found.name}; restore the right one from a backup")
         return found
 
     def manifests(self, list_id: str) -> tuple[ListManifest, ...]:
-        """Read the manifests of all versions, ascending; errors as `manifest`."""
-        return tuple(self.manifest(list_id, version) for version in self.versions(list_id))
+        """Read the manifests of all versions, ascending; errors as `manifest`, also where there is none."""
+        return tuple(self.manifest(list_id, version) for version in self.versions(list_id) or (None,))
 
     def newest(self, list_id: str) -> ListManifest:
-        """Read the manifest of the newest version; errors as `manifest`, also where there is none."""
-        self.require_list(list_id)
-        self._require_standing(list_id)
-        versions = self.versions(list_id)
-        if not versions:
-            raise ListError(f"list {list_id!r}: {self.root} has no version of it any more; import it again")
-        return self.manifest(list_id, versions[-1])
+        """Read the manifest of the newest version; errors as `manifest`."""
+        return self.manifest(list_id)
 
     def read(self, list_id: str, version: int | None = None) -> tuple[ListManifest, StoredList]:
         """Read one version, by default the newest, and check it against its manifest.
@@ -117,30 +95,28 @@ class ListStore:
         Raises:
             ListError: there is none, it was changed on disk, or the key does not open it.
         """
-        manifest = self.newest(list_id) if version is None else self.manifest(list_id, version)
-        path = self.folder(list_id, manifest.version) / ENTRIES[manifest.sealed]
+        manifest = self.manifest(list_id, version)
+        path = self.folder(list_id, manifest.version) / folders.ENTRIES[manifest.encrypted]
         what = f"list {manifest.name}: {path}"
-        again = "restore it from a backup, or remove this version and import the list again"
-        if not manifest.sealed and not self.plain:
+        if not manifest.encrypted and not self.plain:
             raise ListError(f"{what}: its entries are not encrypted; to read it, allow unsafe_plain_lists")
+        keys = [folders.read_key(self.key, store=self.root)] if manifest.encrypted else []
         try:
+            if not path.is_file():
+                raise ListError("no such file")
             data = path.read_bytes()
-        except FileNotFoundError:
-            raise ListError(f"{what}: no such file; {again}") from None
-        if hashlib.sha256(data).hexdigest() != manifest.file_sha256:
-            raise ListError(f"{what}: changed on disk since it was imported; {again}")
-        if manifest.sealed:
-            try:
-                data = pyrage.decrypt(data, [read_key(self.key, store=self.root)])
-            except pyrage.DecryptError:
-                raise ListError(f"{what}: {self.key} is not the key that it was imported with") from None
-        try:
+            if hashlib.sha256(data).hexdigest() != manifest.file_sha256:
+                raise ListError("changed on disk since it was imported")
+            if keys:
+                data = pyrage.decrypt(data, keys)
             stored = decode_list(data)
+            if any(getattr(manifest, name) != value for name, value in _facts(stored).items()):
+                raise ListError(f"does not agree with its {MANIFEST}: one was changed on disk")
+        except pyrage.DecryptError:
+            raise ListError(f"{what}: {self.key} is not the key that it was imported with") from None
         except ListError as error:
+            again = "restore it from a backup, or remove this version and import the list again"
             raise ListError(f"{what}: {error}; {again}") from None
-        facts = (set_digest(stored.rows), _counts(stored), dict(stored.effects), _canary_counts(stored))
-        if facts != (manifest.set_digest, manifest.entries, manifest.effects, manifest.canaries):
-            raise ListError(f"{what}: does not agree with its {MANIFEST}: one was changed on disk; {again}")
         return manifest, stored
 
     def ready(self, list_id: str) -> None:
@@ -151,7 +127,7 @@ class ListStore:
         """
         self._require_standing(list_id)
         if not self.plain:
-            read_key(self.key, store=self.root)
+            folders.read_key(self.key, store=self.root)
 
     def add(
         self,
@@ -173,27 +149,26 @@ class ListStore:
         matched = keep_matched(collected, effects)
         home = self.home(list_id)
         durable.make_folder(home, mode=FOLDER_MODE)
-        with locked(self.root):
+        with folders.locked(self.root):
             self._require_standing(list_id)
-            sweep(home)
-            version = 1 + max((int(path.name) for path in folders_in(home, VERSION)), default=0)
+            folders.sweep(home)
+            version = 1 + max(self.version_folders(list_id), default=0)
             seed = hashlib.sha256(f"{list_id}@{version}".encode()).digest()
             canaries = make_canaries(sorted(matched.rows), int.from_bytes(seed[:8], "big"))
             stored = StoredList(matched.rows, matched.masks, collected.categories, effects, canaries)
             data = encode_list(stored)
             if not self.plain:
-                data = pyrage.encrypt(data, [read_key(self.key, store=self.root).to_public()])
+                data = pyrage.encrypt(data, [folders.read_key(self.key, store=self.root).to_public()])
             manifest = ListManifest(
                 **asdict(about),
+                **_facts(stored),
                 id=list_id,
                 version=version,
                 imported_at=utc_now().isoformat(),
                 format=format_name,
-                sealed=not self.plain,
-                entries=_counts(stored),
-                entries_by_category=matched.by_category,
+                encrypted=not self.plain,
+                entries_by_category=count_categories(collected),
                 entries_by_effect=matched.by_effect,
-                effects=dict(effects),
                 records=collected.records,
                 taken=collected.taken,
                 fates=dict(collected.fates),
@@ -201,15 +176,13 @@ class ListStore:
                 duplicates=collected.duplicates,
                 stated_count=stated_count,
                 tolerance=float(tolerance),
-                set_digest=set_digest(stored.rows),
                 file_sha256=hashlib.sha256(data).hexdigest(),
-                file_bytes=len(data),
-                canaries=_canary_counts(stored),
             )
             folder = self.folder(list_id, version)
             durable.make_folder(folder, mode=FOLDER_MODE)
-            durable.write(folder / ENTRIES[manifest.sealed], data, replace=False, mode=FILE_MODE)
-            write_record(folder / MANIFEST, manifest)
+            entries = folder / folders.ENTRIES[manifest.encrypted]
+            durable.write(entries, data, replace=False, mode=FILE_MODE)
+            manifest.write(folder / MANIFEST, replace=False, mode=FILE_MODE)
         return manifest
 
     def remove(self, list_id: str, version: int) -> None:
@@ -222,10 +195,11 @@ class ListStore:
         folder = self.folder(list_id, version)
         if not folder.is_dir():
             raise ListError(f"list {list_id!r} in {self.root}: no version {version}")
-        with locked(self.root):
+        with folders.locked(self.root):
             if not (folder / REMOVED).exists():
-                write_record(folder / REMOVED, Gone(version, last_set_digest(folder)))
-            destroy(folder, keep=REMOVED)
+                left = Removed(version, folders.last_set_digest(folder))
+                left.write(folder / REMOVED, replace=False, mode=FILE_MODE)
+            folders.destroy(folder, keep=REMOVED)
 
     def withdraw(self, list_id: str, why: str) -> Withdrawn:
         """Destroy a list, all versions of it, and leave word of that; its id stays used.
@@ -236,15 +210,16 @@ class ListStore:
             ListError: there is no such list.
         """
         home = self.require_list(list_id)
-        with locked(self.root):
+        with folders.locked(self.root):
             record = self.withdrawn(list_id)
+            every = self.version_folders(list_id)
             if record is None:
-                folders = [path for path in folders_in(home, VERSION) if was_whole(path)]
-                gone = tuple(Gone(int(path.name), last_set_digest(path)) for path in folders)
-                record = Withdrawn(list_id, utc_now().isoformat(), why, gone)
-                write_record(home / WITHDRAWN, record)
-            for folder in folders_in(home, VERSION):
-                destroy(folder)
+                whole = {str(n): path for n, path in every.items() if folders.was_whole(path)}
+                digests = {n: folders.last_set_digest(path) for n, path in whole.items()}
+                record = Withdrawn(list_id, utc_now().isoformat(), why, digests)
+                record.write(home / WITHDRAWN, replace=False, mode=FILE_MODE)
+            for folder in every.values():
+                folders.destroy(folder)
             durable.sweep(home)
         return record
 
@@ -254,8 +229,8 @@ class ListStore:
         Raises:
             ListError: the id is not one.
         """
-        if not LIST_ID.fullmatch(list_id):
-            raise ListError(f"list id {list_id!r}: expected {LIST_ID.pattern}")
+        if not folders.LIST_ID.fullmatch(list_id):
+            raise ListError(f"list id {list_id!r}: expected {folders.LIST_ID.pattern}")
         return self.root / list_id
 
     def require_list(self, list_id: str) -> Path:
@@ -283,9 +258,11 @@ class ListStore:
             )
 
 
-def _counts(stored: StoredList) -> dict[str, int]:
-    return {name: len(rows) for name, rows in sorted(stored.rows.items())}
-
-
-def _canary_counts(stored: StoredList) -> dict[str, int]:
-    return dict(Counter(item.algorithm for item in stored.canaries))
+def _facts(stored: StoredList) -> dict[str, Any]:
+    """Return what the manifest of a version says of what its entries file holds."""
+    return {
+        "entries": {name: len(rows) for name, rows in sorted(stored.rows.items())},
+        "effects": dict(stored.effects),
+        "canaries": dict(Counter(item.algorithm for item in stored.canaries)),
+        "set_digest": set_digest(stored.rows),
+    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from in_process import call
-from scrapes import Command, shardscrub
+from scrapes import STORE, Command, Scrape, shardscrub, write_plain_shards, write_random_list
 
 COUNT = 5
 
@@ -208,3 +209,26 @@ def test_it_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "canaries pdq=2" in done.out
     assert shows_no_entry(done, source)
+
+
+def test_verify_says_what_became_of_the_lists_that_were_matched(tmp_path):
+    scrape = Scrape.make(tmp_path)
+    write_plain_shards(scrape.shards, shards=1, samples=1)
+    assert call("run", scrape.config, "--workers", 1).code == 0
+    verify = ("verify", scrape.collection, "--lists", tmp_path / STORE)
+    assert "list known@1: in the store\n" in call(*verify).out
+    write_random_list(tmp_path / "lists" / "known.csv", seed=9)
+    assert "list known@1: in the store, which has @2 too\n" in call(*verify).out
+    manifest = tmp_path / STORE / "known" / "0001" / "manifest.json"
+    good = manifest.read_bytes()
+    digests = [json.loads(path.read_bytes())["set_digest"] for path in sorted(manifest.parents[1].glob("*/*.json"))]
+    manifest.write_bytes(good[:-9])
+    done = call(*verify)
+    assert (done.code, "Traceback" in done.err) == (2, False)
+    manifest.write_bytes(good.replace(digests[0].encode(), digests[1].encode()))
+    done = call(*verify)
+    assert done.code == 3
+    assert "list known@1: the store holds another set of entries than the one that was matched" in done.err
+    manifest.write_bytes(good)
+    assert call("lists", "withdraw", "known", "--why", "asked", "--yes", "--store", tmp_path / STORE).code == 0
+    assert "list known@1: withdrawn " in call(*verify).out

@@ -17,6 +17,7 @@ from classifiers.blocklists.match import join_column, search_column
 from classifiers.blocklists.shared import attach_lists, share_indexes, share_lists
 from classifiers.blocklists.stored import set_digest
 from manifests.cases import new_identity
+from manifests.records import canonical_json
 from pipeline.errors import ConfigError
 from pipeline.lists.categories import effects_of, known_effects
 from pipeline.lists.check import check_store
@@ -112,7 +113,7 @@ def test_no_entry_lies_on_the_disk_in_clear(store: ListStore) -> None:
 
 def test_an_unencrypted_version_is_read_only_where_that_is_allowed(store: ListStore) -> None:
     manifest = add(ListStore(store.root, plain=True))
-    assert not manifest.sealed
+    assert not manifest.encrypted
     with pytest.raises(ListError, match="unsafe_plain_lists"):
         store.read("known")
     assert ListStore(store.root, plain=True).read("known")[0] == manifest
@@ -147,13 +148,26 @@ def test_a_flipped_byte_is_noticed_wherever_it_is(store: ListStore) -> None:
         ("imported_at", "yesterday"),
         ("surprise", 1),
         ("fates", None),
+        ("fates", {"rejected": 0.5}),
+        ("encrypted", 1),
+        ("contact", 1),
+        ("permitted_uses", "training sets"),
+        ("entries_by_category", {}),
     ],
 )
 def test_a_changed_manifest_is_refused(store: ListStore, key: str, value: object) -> None:
     add(store)
     path = store.folder("known", 1) / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    path.write_bytes(canonical_json(json.loads(path.read_text()) | {key: value}) + b"\n")
     with pytest.raises(ListError, match=r"manifest\.json"):
+        store.read("known")
+
+
+def test_a_manifest_in_another_form_of_json_is_refused(store: ListStore) -> None:
+    add(store)
+    path = store.folder("known", 1) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+    with pytest.raises(ListError, match="not in the one form"):
         store.read("known")
 
 
@@ -266,9 +280,7 @@ def test_a_withdrawn_list_leaves_no_trace_but_word_of_it(store: ListStore) -> No
         os.close(fd)
     assert list(on_disk(store.root / "known")) == ["withdrawn.json"]
     assert traces(store.root, (1, 2, 3)) == []
-    assert [(item.version, item.set_digest) for item in record.versions] == [
-        (item.version, item.set_digest) for item in made
-    ]
+    assert record.versions == {str(item.version): item.set_digest for item in made}
     for act in (lambda: store.read("known"), lambda: add(store), lambda: store.remove("known", 1)):
         with pytest.raises(ListError, match=f"withdrawn on {record.withdrawn_at[:10]}.*the owner took it back"):
             act()
@@ -301,7 +313,7 @@ def test_a_list_with_a_damaged_manifest_can_still_be_destroyed(store: ListStore)
     second = add(store, 2)
     (store.folder("known", 1) / "manifest.json").write_bytes(b"{")
     record = store.withdraw("known", "asked")
-    assert [item.set_digest for item in record.versions] == [None, second.set_digest]
+    assert record.versions == {"1": None, "2": second.set_digest}
     assert list(on_disk(store.root / "known")) == ["withdrawn.json"]
 
 
