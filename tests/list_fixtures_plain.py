@@ -30,8 +30,7 @@ def make_values(algorithm: str, seed: int, count: int) -> list[bytes]:
 def spell_all(value: bytes) -> list[str]:
     """Return every way to write a value."""
     b64, b32 = base64.b64encode(value).decode(), base64.b32encode(value).decode()
-    url = base64.urlsafe_b64encode(value).decode()
-    return [value.hex(), value.hex().upper(), b64, b64.rstrip("="), url, b32, b32.rstrip("="), b32.lower()]
+    return [value.hex(), value.hex().upper(), b64, b64.rstrip("="), b32, b32.rstrip("=")]
 
 
 def write_plain(folder: Path, seed: int, records: int) -> Fixture:
@@ -41,7 +40,7 @@ def write_plain(folder: Path, seed: int, records: int) -> Fixture:
     values += [("pdq", v) for v in make_values("pdq", seed + 1, records - half)]
     lines = ["algorithm,value,category", "# made", ""]
     for number, (algorithm, value) in enumerate(values):
-        spelled = spell_all(value)[number % 8]
+        spelled = spell_all(value)[number % 6]
         lines.append(f"{algorithm},{spelled},{'AB'[number % 2]}")
     other = make_values("sha1", seed + 2, 1)[0].hex()
     lines += [f"photodna,{other},A", f"md5,{other},A", lines[3], f"md5,{other}"]

@@ -20,15 +20,8 @@ WRONG_WIDTH = "a value of the wrong length for its algorithm"
 
 # A code is the comparison of coefficients with their median: half of its bits are set, fewer where many are equal.
 _LEAST_SHARE = 0.25
-_OF_NO_BYTES = {
-    "md5": "md5",
-    "sha1": "sha1",
-    "sha256": "sha256",
-    "url_md5": "md5",
-    "url_sha256": "sha256",
-    "url": "sha256",
-    "domain": "sha256",
-}
+_HASHES = (hashlib.md5, hashlib.sha1, hashlib.sha256)
+_OF_NO_BYTES = {len(digest): digest for digest in (hash_(usedforsecurity=False).digest() for hash_ in _HASHES)}
 
 
 def unusable(algorithm: str, values: Rows) -> dict[str, NDArray[np.intp]]:
@@ -45,16 +38,14 @@ def unusable(algorithm: str, values: Rows) -> dict[str, NDArray[np.intp]]:
         raise ValueError(f"expected one of {', '.join(WIDTHS)}, found an unknown algorithm")
     if values.shape[1] != WIDTHS[algorithm]:
         return {WRONG_WIDTH: np.arange(len(values))} if len(values) else {}
-    tests = {EQUAL_BITS: ((values == values[:, :1]).all(axis=1)) & np.isin(values[:, 0], (0, 255))}
-    if algorithm in _OF_NO_BYTES:
-        empty = hashlib.new(_OF_NO_BYTES[algorithm], b"", usedforsecurity=False).digest()
-        tests[OF_NO_BYTES] = (values == np.frombuffer(empty, np.uint8)).all(axis=1)
+    tests = {EQUAL_BITS: (values == values[:, :1]).all(axis=1) & np.isin(values[:, 0], (0, 255))}
+    if algorithm == CODE_ALGORITHM:
+        tests[QUALITY_ZERO] = _is_staircase(values)
     if algorithm in CODE_WIDTHS:
-        bits = 8 * values.shape[1]
-        weight = np.bitwise_count(values).sum(axis=1, dtype=np.int64)
-        if algorithm == CODE_ALGORITHM:
-            tests[QUALITY_ZERO] = _is_staircase(values)
-        tests[LOW_WEIGHT] = (weight < _LEAST_SHARE * bits) | (weight > (1 - _LEAST_SHARE) * bits)
+        share = np.bitwise_count(values).mean(axis=1) / 8
+        tests[LOW_WEIGHT] = (share < _LEAST_SHARE) | (share > 1 - _LEAST_SHARE)
+    else:
+        tests[OF_NO_BYTES] = (values == np.frombuffer(_OF_NO_BYTES[values.shape[1]], np.uint8)).all(axis=1)
     found: dict[str, NDArray[np.intp]] = {}
     seen = np.zeros(len(values), np.bool_)
     for reason, bad in tests.items():

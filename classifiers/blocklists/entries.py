@@ -10,7 +10,7 @@ value must look like to `checks`, and keeping lists to the store.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -98,29 +98,26 @@ def collect(batches: Iterable[Batch]) -> Collected:
 
 class _Totals:
     def __init__(self) -> None:
-        self._values: dict[str, list[Rows]] = {}
-        self._bits: dict[str, list[NDArray[np.uint8]]] = {}
+        self._values: defaultdict[str, list[tuple[Rows, int]]] = defaultdict(list)  # with the number of a category
         self._categories: dict[str, int] = {}
         self._records = self._taken = 0
         self._fates: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._places: dict[str, list[str]] = {}
+        self._places: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
 
     def add(self, batch: Batch) -> None:
-        taken, notes = [], list(batch.notes)
+        taken, notes = [np.zeros(0, np.int64)], list(batch.notes)
         for block in batch.entries:
-            bad = unusable(block.algorithm, block.values)
-            for reason, rows in bad.items():
-                notes += [Note("rejected", reason, int(number)) for number in block.records[rows]]
             good = np.ones(len(block.values), np.bool_)
-            for rows in bad.values():
+            for reason, rows in unusable(block.algorithm, block.values).items():
+                notes += [Note("rejected", reason, number) for number in block.records[rows].tolist()]
                 good[rows] = False
             self._keep(block, good)
             taken.append(block.records[good])
-        accepted = np.concatenate(taken) if taken else np.zeros(0, np.int64)
+        accepted = np.concatenate(taken)
         if (accepted[1:] <= accepted[:-1]).any():  # several values of a record; not so in most formats
             accepted = np.unique(accepted)
-        fates = self._note(batch, notes)
+        fates = self._note(batch.file, notes)
         others = np.setdiff1d(batch.records, accepted, assume_unique=True)
         lost = [number for number in others.tolist() if number not in fates]
         if lost or len(others) + len(accepted) != len(batch.records):
@@ -136,46 +133,33 @@ class _Totals:
         if bit >= MAX_CATEGORIES:
             raise ListError(f"expected at most {MAX_CATEGORIES} categories, found more; import the list in parts")
         values = block.values if good.all() else block.values[good]
-        self._values.setdefault(block.algorithm, []).append(values)
-        self._bits.setdefault(block.algorithm, []).append(np.full(len(values), bit, np.uint8))
+        self._values[block.algorithm].append((values, bit))
 
-    def _note(self, batch: Batch, notes: Iterable[Note]) -> dict[int, str]:
-        fates: dict[int, str] = {}
+    def _note(self, file: str, notes: Iterable[Note]) -> dict[int, Fate]:
+        fates: dict[int, Fate] = {}
         for note in notes:
             name = f"{note.fate}: {note.reason}"
             self._reasons[name] += 1
-            shown = self._places.setdefault(name, [])
-            if len(shown) < PLACES_SHOWN:
-                shown.append(f"{batch.file}:{note.record}")
+            if self._reasons[name] <= PLACES_SHOWN:
+                self._places[name] += (f"{file}:{note.record}",)
             fates.setdefault(note.record, note.fate)
         return fates
 
     def close(self) -> Collected:
+        names = tuple(sorted(self._categories))
+        masks_of = {bit: np.uint64(1 << names.index(name)) for name, bit in self._categories.items()}
         rows: dict[str, Rows] = {}
         masks: dict[str, NDArray[np.uint64]] = {}
-        names = sorted(self._categories)
-        position = np.zeros(MAX_CATEGORIES, np.uint64)
-        for name, bit in self._categories.items():
-            position[bit] = names.index(name)
         duplicates = 0
         for algorithm in sorted(self._values):
-            values = np.concatenate(self._values.pop(algorithm))
-            bits = np.concatenate(self._bits.pop(algorithm))
-            found, mask = sort_rows(values, np.left_shift(np.uint64(1), position[bits]))
-            duplicates += len(values) - len(found)
-            rows[algorithm], masks[algorithm] = found, mask
-        places = {name: tuple(shown) for name, shown in self._places.items()}
-        return Collected(
-            rows,
-            masks,
-            tuple(names),
-            self._records,
-            self._taken,
-            dict(self._fates),
-            dict(self._reasons),
-            places,
-            duplicates,
-        )
+            blocks = self._values.pop(algorithm)
+            mask = np.concatenate([np.full(len(values), masks_of[bit]) for values, bit in blocks])
+            values = np.concatenate([values for values, _ in blocks])
+            del blocks
+            rows[algorithm], masks[algorithm] = sort_rows(values, mask)
+            duplicates += len(values) - len(rows[algorithm])
+        reasons, fates, places = dict(self._reasons), dict(self._fates), dict(self._places)
+        return Collected(rows, masks, names, self._records, self._taken, fates, reasons, places, duplicates)
 
 
 def sort_rows(values: Rows, masks: NDArray[np.uint64]) -> tuple[Rows, NDArray[np.uint64]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from typing import TypeAlias
 from urllib.parse import quote, urlsplit
 
 import idna
@@ -23,39 +23,28 @@ _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _ESCAPE = re.compile(r"%([0-9a-fA-F]{2})?")
 _MAX_HOST = 253  # characters, RFC 1035
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _SAFE_IN_PATH = "/%:@!$&'()*+,;="
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Url:
-    scheme: str
-    host: str
-    port: int | None
-    rest: str  # path and query
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port in (None, _PORTS[self.scheme]) else f":{self.port}"
-        return f"{self.scheme}://{host}{port}{self.rest}"
+_Parts: TypeAlias = tuple[str, str, int | None, str]  # scheme, host, port unless it is the scheme's, path and query
 
 
 def canonical_url(text: str) -> str | None:
     """Return the canonical form; None if `text` is no http or https URL."""
-    url = _parse(text)
-    return None if url is None else str(url)
+    parts = _parse(text)
+    return None if parts is None else _form(*parts)
 
 
 def url_forms(text: str) -> tuple[str, ...]:
     """Return the canonical form, and those of the other scheme and with or without www.; none if it is no URL."""
-    url = _parse(text)
-    if url is None:
+    parts = _parse(text)
+    if parts is None:
         return ()
-    hosts = [url.host]
-    if not _is_address(url.host):
-        hosts.append(url.host.removeprefix("www.") if url.host.startswith("www.") else f"www.{url.host}")
-    schemes = sorted(_PORTS, key=lambda scheme: scheme != url.scheme)
-    return tuple(str(replace(url, scheme=scheme, host=host)) for scheme in schemes for host in hosts)
+    scheme, host, port, rest = parts
+    hosts = [host]
+    if not _is_address(host):
+        hosts.append(host.removeprefix("www.") if host.startswith("www.") else f"www.{host}")
+    schemes = sorted(_PORTS, key=lambda other: other != scheme)
+    return tuple(_form(scheme, host, port, rest) for scheme in schemes for host in hosts)
 
 
 def ascii_domain(host: str) -> str | None:
@@ -83,7 +72,7 @@ def domain_suffixes(host: str) -> tuple[str, ...]:
     return tuple(".".join(labels[first:]) for first in range(len(labels)))
 
 
-def _parse(text: str) -> _Url | None:
+def _parse(text: str) -> _Parts | None:
     try:
         text.encode()
         parts = urlsplit(text.strip())
@@ -92,18 +81,18 @@ def _parse(text: str) -> _Url | None:
         return None
     if parts.scheme not in _PORTS or host is None:
         return None
-    if port == _PORTS[parts.scheme]:
-        port = None
     path = quote(_ESCAPE.sub(_unescape, parts.path or "/"), safe=_SAFE_IN_PATH)
     query = f"?{parts.query}" if parts.query else ""
-    return _Url(parts.scheme, host, port, path + query)
+    return parts.scheme, host, None if port == _PORTS[parts.scheme] else port, path + query
+
+
+def _form(scheme: str, host: str, port: int | None, rest: str) -> str:
+    place = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{place}{rest}" if port in (None, _PORTS[scheme]) else f"{scheme}://{place}:{port}{rest}"
 
 
 def _unescape(escape: re.Match[str]) -> str:
-    if escape[1] is None:
-        return "%25"
-    character = chr(int(escape[1], 16))
-    return character if character in _UNRESERVED else escape[0].upper()
+    return quote(bytes.fromhex(escape[1]), safe="") if escape[1] else "%25"
 
 
 def _is_address(host: str) -> bool:

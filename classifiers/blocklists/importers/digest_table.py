@@ -18,7 +18,7 @@ from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Batch
 from classifiers.blocklists.importers.plain import HASH_COLUMNS
 from classifiers.blocklists.importers.protocol import ReadOptions
-from classifiers.blocklists.importers.spellings import cells_of, make_entries, read_labels
+from classifiers.blocklists.importers.spellings import Table, make_batch
 
 BATCH_ROWS = 1 << 16
 
@@ -48,23 +48,19 @@ def _read_file(name: str, file: pq.ParquetFile) -> Iterator[Batch]:
     if not found or len(places) < len(file.schema_arrow.names):
         raise ListError(f"{name}: expected columns, each named once, and among them {', '.join(HASH_COLUMNS)}")
     wanted = [*found, *(["category"] if "category" in places else [])]
-    for algorithm in wanted:
-        kind = file.schema_arrow.field(places[algorithm]).type
-        if not _is_text_or_bytes(kind):
-            raise ListError(f"{name}: expected text or bytes in column {algorithm}, found another type")
     rows = 0
     for part in file.iter_batches(BATCH_ROWS, columns=[places[column] for column in wanted]):
-        records = np.arange(rows + 1, rows + 1 + part.num_rows, dtype=np.int64)
-        columns = [(algorithm, cells_of(part.column(places[algorithm]))) for algorithm in found]
-        categories = read_labels(cells_of(part.column(places["category"]))) if "category" in places else None
-        entries, notes = make_entries(records, columns, categories, raw=True)
-        yield Batch(name, records, tuple(entries), tuple(notes))
+        cells = {column: _cells(name, column, part.column(places[column])) for column in wanted}
+        table = Table(np.arange(rows + 1, rows + 1 + part.num_rows, dtype=np.int64), cells)
+        columns = [(algorithm, cells[algorithm]) for algorithm in found]
+        yield make_batch(name, table, columns, cells.get("category"), raw=True)
         rows += part.num_rows
     if rows != file.metadata.num_rows:
         raise ListError(f"{name}: expected {file.metadata.num_rows} rows, found {rows}; the file is damaged")
 
 
-def _is_text_or_bytes(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    known = (pa.null(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    return kind in known or pa.types.is_fixed_size_binary(kind)
+def _cells(file: str, column: str, values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.large_binary()).fill_null(b"")
+    except pa.ArrowNotImplementedError:
+        raise ListError(f"{file}: expected text or bytes in column {column}, found another type") from None

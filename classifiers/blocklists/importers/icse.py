@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
-from classifiers.blocklists.entries import Batch, Note
-from classifiers.blocklists.importers.plain import Table, read_head, read_tables
+from classifiers.blocklists.entries import Batch
+from classifiers.blocklists.importers.plain import Names, first_names, read_tables
 from classifiers.blocklists.importers.protocol import ReadOptions
-from classifiers.blocklists.importers.spellings import Cells, make_entries, read_labels
+from classifiers.blocklists.importers.spellings import Table, make_batch
 
 PHOTODNA = "PhotoDNA is licensed and not matched"
 NOT_AN_IMAGE = "not an image"
@@ -28,33 +27,23 @@ class IcseImporter:
 
     def recognises(self, head: bytes) -> bool:
         """See `protocol.Importer`."""
-        return _is_header(read_head(head, ";").names)
+        return _is_header(first_names(head, ";"))
 
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         for path in paths:
-            for names, table in read_tables(path, _is_header, lambda _: "", ";", ", ".join(_NEEDED)):
-                yield _read_table(path.name, table, names)
+            for table in read_tables(path, _is_header, lambda _: (), ", ".join(_NEEDED), ";"):
+                yield _make_batch(path.name, table)
 
 
-def _is_header(names: Sequence[str]) -> bool:
+def _is_header(names: Names) -> bool:
     return set(_NEEDED) <= set(names)
 
 
-def _read_table(file: str, table: Table, names: Sequence[str]) -> Batch:
-    video = _holds_video(table.columns[names.index("media type")])
-    notes = [*table.notes, *(Note("skipped", NOT_AN_IMAGE, line) for line in table.lines[video].tolist())]
-    images = table.take(~video)
-    md5, sha1, photodna, _, baseline = (images.columns[names.index(name)] for name in _NEEDED)
-    licensed = photodna.lengths > 0
-    notes += [Note("skipped", PHOTODNA, line) for line in images.lines[licensed].tolist()]
-    rows = ~licensed | (md5.lengths > 0) | (sha1.lengths > 0)
-    codes, texts = read_labels(baseline.take(rows))
-    categories = codes, [f"Baseline={text}" if text else "" for text in texts]
-    found = make_entries(images.lines[rows], [("md5", md5.take(rows)), ("sha1", sha1.take(rows))], categories)
-    return Batch(file, table.records, tuple(found[0]), (*notes, *found[1]))
-
-
-def _holds_video(media_types: Cells) -> NDArray[np.bool_]:
-    codes, texts = read_labels(media_types)
-    return np.isin(codes, [code for code, text in enumerate(texts) if "video" in text.lower()])
+def _make_batch(file: str, table: Table) -> Batch:
+    md5, sha1, photodna, media_type, baseline = (table.columns[name] for name in _NEEDED)
+    video = pc.match_substring(media_type, "video", ignore_case=True)
+    columns = [("md5", pc.if_else(video, "", md5)), ("sha1", pc.if_else(video, "", sha1))]
+    categories = pc.if_else(pc.equal(baseline, ""), "", pc.binary_join_element_wise("Baseline=", baseline, ""))
+    skipped = {NOT_AN_IMAGE: video, PHOTODNA: pc.and_not(pc.not_equal(photodna, ""), video)}
+    return make_batch(file, table, columns, categories, skipped)

@@ -21,16 +21,7 @@ from defusedxml.ElementTree import iterparse
 
 from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Batch
-from classifiers.blocklists.importers.pages import (
-    NO_VALUE,
-    NO_VERSION,
-    Gathered,
-    Unusable,
-    Version,
-    newest,
-    seconds_of,
-    with_last_page,
-)
+from classifiers.blocklists.importers import pages
 from classifiers.blocklists.importers.protocol import ReadOptions
 
 Event: TypeAlias = tuple[str, Element]
@@ -51,7 +42,7 @@ class NcmecImporter:
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         is_last: list[bool] = []
-        return with_last_page(newest(paths, partial(_records, is_last), _take), is_last)
+        return pages.newest(paths, partial(_records, is_last), _take, is_last)
 
 
 def _records(is_last: list[bool], path: Path) -> Iterator[Element]:
@@ -102,16 +93,16 @@ def _tag(element: Element) -> str:
     return element.tag.rpartition("}")[2].lower()
 
 
-def _take(record: Element, gathered: Gathered) -> Version:
+def _take(record: Element, gathered: pages.Gathered) -> pages.Version:
     tag = _tag(record)
     kind = tag.removeprefix("deleted")
     fields = {_tag(child): child for child in record}
-    key, member = _text(fields.get("id")), fields["member"].get("id") if "member" in fields else None
-    time_s = seconds_of(_text(fields.get("timestamp")))
+    key, member = _text(fields.get("id")), fields.get("member", Element("")).get("id")
+    time_s = pages.seconds_of(_text(fields.get("timestamp")))
     if kind not in ("image", "video"):
-        raise Unusable("neither an image, nor a video, nor a deletion")
-    if not key or not member or time_s is None:
-        raise Unusable(NO_VERSION)
+        raise pages.Unusable("neither an image, nor a video, nor a deletion")
+    if not key or not member:
+        raise pages.Unusable(pages.NO_VERSION)
     if kind == "video":
         gathered.note("skipped", "not an image")
     elif tag == "image":
@@ -119,7 +110,7 @@ def _take(record: Element, gathered: Gathered) -> Version:
     return f"{kind} {member}\n{key}", time_s, tag != kind
 
 
-def _take_fingerprints(record: Element, category: str | None, gathered: Gathered) -> None:
+def _take_fingerprints(record: Element, category: str | None, gathered: pages.Gathered) -> None:
     fingerprints = [value for child in record if _tag(child) == "fingerprints" for value in child]
     for value in fingerprints:
         if _tag(value) in _MATCHED and "href" not in value.attrib:
@@ -127,7 +118,7 @@ def _take_fingerprints(record: Element, category: str | None, gathered: Gathered
         else:
             gathered.note("skipped", "a kind of fingerprint that is not matched")
     if not fingerprints:
-        gathered.note("rejected", NO_VALUE)
+        gathered.note("rejected", pages.NO_VALUE)
 
 
 def _text(element: Element | None) -> str:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from codecs import BOM_UTF8
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,10 +34,7 @@ BATCH_RECORDS = 20_000
 MAX_CATEGORY = 64  # characters
 MAX_DEPTH = 5000  # the parser holds some 100 MB of paths there
 NO_VALUE = "no value that could be an entry"
-NOT_A_RECORD = "not a record with named fields"
 NO_VERSION = "no key or no time, by which its versions are told apart"
-WITHDRAWN = "taken back by its owner"
-SUPERSEDED = "an older version of a record that was read too"
 
 Version: TypeAlias = tuple[str, float, bool]  # the key, its time in seconds, whether it takes the key back
 Record = TypeVar("Record")
@@ -43,8 +42,7 @@ Record = TypeVar("Record")
 _HEX = re.compile("[0-9A-Fa-f]*")
 _STEPS = bytes({0x5B: 1, 0x7B: 1, 0x5D: 255, 0x7D: 255}.get(byte, 0) for byte in range(256))  # brackets
 _NEVER_S = 1e15  # no time: what is not a number, infinite, or beyond any calendar
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STANDS, _WITHDRAWN, _SUPERSEDED = range(3)
+_LOST = {"withdrawn": "taken back by its owner", "superseded": "an older version of a record that was read too"}
 
 
 def is_value(algorithm: str, text: str) -> bool:
@@ -61,12 +59,12 @@ class _Object(dict[str, object]):
 
     __slots__ = ("_twice",)
 
-    def __init__(self, twice: list[int]) -> None:
+    def __init__(self, twice: list[str]) -> None:
         self._twice = twice
 
     def __setitem__(self, name: str, value: object) -> None:
         if name in self:
-            self._twice.append(len(self))
+            self._twice.append(name)
         dict.__setitem__(self, name, value)
 
 
@@ -79,30 +77,21 @@ class _Shallow:
     def read(self, size: int = -1) -> bytes:
         """Read on; brackets in texts count, which errs by as many as do not pair."""
         data = self._file.read(size)
-        opened, closed = (sum(map(data.count, pair)) for pair in ((b"[", b"{"), (b"]", b"}")))
-        if self._depth + opened > MAX_DEPTH:
-            steps = np.frombuffer(data.translate(_STEPS), np.int8)
-            if self._depth + int(np.cumsum(steps, dtype=np.int64).max(initial=0)) > MAX_DEPTH:
-                raise ValueError("nested too deep")
-        self._depth = max(0, self._depth + opened - closed)
+        depths = self._depth + np.cumsum(np.frombuffer(data.translate(_STEPS), np.int8), dtype=np.int64)
+        if depths.max(initial=0) > MAX_DEPTH:
+            raise ValueError("nested too deep")
+        self._depth = max(0, int(depths[-1])) if data else 0
         return data
 
 
 class Gathered:
-    """Records of one file on their way into a batch."""
+    """Records of one file on their way into a batch. `numbers` are theirs; what is told belongs to the last."""
 
     def __init__(self, file: str) -> None:
+        self.numbers: list[int] = []
         self._file = file
-        self._numbers: list[int] = []
-        self._texts: dict[tuple[str, str], tuple[list[str], list[int]]] = {}
+        self._texts: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
         self._notes: list[Note] = []
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def begin(self, number: int) -> None:
-        """Add a record, to which what is told next belongs."""
-        self._numbers.append(number)
 
     def take(self, algorithm: str, category: str | None, text: object) -> None:
         """Take a value of the record, or say that it is none."""
@@ -111,23 +100,21 @@ class Gathered:
         elif category is not None and not (category.isprintable() and 0 < len(category) <= MAX_CATEGORY):
             self.note("rejected", f"a category that is not 1 to {MAX_CATEGORY} printable characters")
         else:
-            texts, numbers = self._texts.setdefault((algorithm, category or NO_CATEGORY), ([], []))
-            texts.append(text)
-            numbers.append(self._numbers[-1])
+            self._texts[algorithm, category or NO_CATEGORY].append((text, self.numbers[-1]))
 
     def note(self, fate: Fate, reason: str) -> None:
         """Say why the record, or one of its values, gives no entry."""
-        self._notes.append(Note(fate, reason, self._numbers[-1]))
+        self._notes.append(Note(fate, reason, self.numbers[-1]))
 
     def batch(self) -> Batch:
-        """Return the records, and begin anew."""
+        """Return the records."""
         entries = []
-        for (algorithm, category), (texts, numbers) in self._texts.items():
-            values = np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(len(texts), -1)
-            entries.append(Entries(algorithm, values, np.array(numbers, np.int64), category))
-        batch = Batch(self._file, np.array(self._numbers, np.int64), tuple(entries), tuple(self._notes))
-        self._numbers, self._texts, self._notes = [], {}, []
-        return batch
+        for (algorithm, category), found in self._texts.items():
+            digits = bytes.fromhex("".join(text for text, _ in found))
+            values = np.frombuffer(digits, np.uint8).reshape(len(found), -1)
+            records = np.array([number for _, number in found], np.int64)
+            entries.append(Entries(algorithm, values, records, category))
+        return Batch(self._file, np.array(self.numbers, np.int64), tuple(entries), tuple(self._notes))
 
 
 def batches(path: Path, records: Iterable[Record], take: Callable[[Record, Gathered], object]) -> Iterator[Batch]:
@@ -137,13 +124,14 @@ def batches(path: Path, records: Iterable[Record], take: Callable[[Record, Gathe
     """
     gathered = Gathered(path.name)
     for number, record in enumerate(records, 1):
-        gathered.begin(number)
+        gathered.numbers.append(number)
         try:
             take(record, gathered)
         except Unusable as error:
             gathered.note("rejected", str(error))
-        if len(gathered) == BATCH_RECORDS:
+        if len(gathered.numbers) == BATCH_RECORDS:
             yield gathered.batch()
+            gathered = Gathered(path.name)
     yield gathered.batch()
 
 
@@ -151,6 +139,7 @@ def newest(
     paths: Sequence[Path],
     records: Callable[[Path], Iterable[Record]],
     take: Callable[[Record, Gathered], Version],
+    is_last: Sequence[bool] = (),
 ) -> Iterator[Batch]:
     """Yield the batches of all files once all are read, in each only what is not taken back or written anew.
 
@@ -161,87 +150,87 @@ def newest(
         paths: the files of one list.
         records: reads a file.
         take: as for `batches`, and returns the version of the record.
-    """
-    versions = _Versions()
-
-    def take_version(record: Record, gathered: Gathered) -> None:
-        version = None
-        try:
-            version = take(record, gathered)
-        finally:
-            versions.add(version)
-
-    held = [batch for path in sorted(paths) for batch in batches(path, records(path), take_version)]
-    yield from versions.settle(held)
-
-
-class _Versions:
-    def __init__(self) -> None:
-        self._keys = bytearray()  # 16 bytes each: a key may be long, and is a word of the input
-        self._times_s = array("d")
-        self._deleted = array("b")
-
-    def add(self, version: Version | None) -> None:
-        key, time_s, deleted = version or ("", 0.0, False)
-        text = f"key {key}" if version else f"record {len(self._times_s)}"  # what has no version is one of its own
-        self._keys += blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-        self._times_s.append(time_s)
-        self._deleted.append(deleted)
-
-    def _fates(self) -> NDArray[np.int8]:
-        keys = np.frombuffer(self._keys, "<u8").reshape(-1, 2)
-        deleted = np.array(self._deleted, np.bool_)
-        order = np.lexsort((deleted, np.array(self._times_s), keys[:, 1], keys[:, 0]))  # stable
-        keys, deleted = keys[order], deleted[order]
-        last = np.append((keys[1:] != keys[:-1]).any(axis=1), True)[: len(keys)]
-        ended = deleted[last][np.cumsum(last) - last]  # whether the last version of its key takes the key back
-        fates = np.empty(len(order), np.int8)
-        withdrawn = np.where(deleted, last, ended)
-        fates[order] = np.where(withdrawn, _WITHDRAWN, np.where(last, _STANDS, _SUPERSEDED))
-        return fates
-
-    def settle(self, held: Iterable[Batch]) -> Iterator[Batch]:
-        fates, start = self._fates(), 0
-        for batch in held:
-            part = fates[start : start + len(batch.records)]
-            start += len(part)
-            notes = [Note("withdrawn", WITHDRAWN, number) for number in batch.records[part == _WITHDRAWN].tolist()]
-            notes += [Note("superseded", SUPERSEDED, n) for n in batch.records[part == _SUPERSEDED].tolist()]
-            lost = batch.records[part != _STANDS]
-            kept = [(block, ~np.isin(block.records, lost)) for block in batch.entries]
-            entries = tuple(replace(b, values=b.values[keep], records=b.records[keep]) for b, keep in kept)
-            yield replace(batch, entries=entries, notes=(*notes, *batch.notes))
-
-
-def with_last_page(found: Iterable[Batch], is_last: Sequence[bool]) -> Iterator[Batch]:
-    """Yield batches that come after all pages were read, unless each of the pages says that another follows.
+        is_last: what `records` has found out by its end: of every page whether no other follows.
 
     Raises:
-        ListError: none is the last.
+        ListError: every page says that another follows.
     """
-    for batch in found:
-        if is_last and not any(is_last):
-            raise ListError(f"{batch.file}: every page says that another follows; get the last page too")
-        yield batch
+    keys, times_s, deleted = bytearray(), array("d"), array("b")  # 16 bytes a key: it may be long
+
+    def take_version(record: Record, gathered: Gathered) -> None:
+        name, time_s, is_deleted = f"record {len(times_s)}", 0.0, False  # what has no version is one of its own
+        try:
+            key, time_s, is_deleted = take(record, gathered)
+            name = f"key {key}"
+        finally:
+            keys.extend(blake2b(name.encode(errors="surrogatepass"), digest_size=16).digest())
+            times_s.append(time_s)
+            deleted.append(is_deleted)
+
+    held = [batch for path in sorted(paths) for batch in batches(path, records(path), take_version)]
+    if is_last and not any(is_last):
+        raise ListError(f"{paths[-1].name}: every page says that another follows; get the last page too")
+    withdrawn, superseded = _outdated(np.frombuffer(keys, "V16"), np.array(times_s), np.array(deleted, np.bool_))
+    start = 0
+    for batch in held:
+        part = slice(start, start + len(batch.records))
+        start = part.stop
+        yield _without(batch, {"withdrawn": withdrawn[part], "superseded": superseded[part]})
 
 
-def seconds_of(time: object) -> float | None:
-    """Return a time, a number of seconds or ISO 8601 (UTC if no zone is given), as seconds since 1970."""
-    if type(time) is str:
+def _outdated(
+    keys: NDArray[np.void], times_s: NDArray[np.float64], deleted: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Say of every record whether it is withdrawn, and whether it is superseded."""
+    _, numbers = np.unique(keys, return_inverse=True)
+    order = np.lexsort((deleted, times_s, numbers))  # stable
+    last = np.empty(len(order), np.intp)
+    last[numbers[order]] = order  # of what is assigned to a key, the last stays
+    is_last = last[numbers] == np.arange(len(order))
+    withdrawn = np.where(deleted, is_last, deleted[last[numbers]])
+    return withdrawn, ~withdrawn & ~is_last
+
+
+def _without(batch: Batch, lost: Mapping[Fate, NDArray[np.bool_]]) -> Batch:
+    notes = [Note(fate, _LOST[fate], n) for fate, rows in lost.items() for n in batch.records[rows].tolist()]
+    gone = [note.record for note in notes]
+    kept = [(block, ~np.isin(block.records, gone)) for block in batch.entries]
+    entries = tuple(replace(b, values=b.values[keep], records=b.records[keep]) for b, keep in kept)
+    return replace(batch, entries=entries, notes=(*notes, *batch.notes))
+
+
+def fields_of(record: object) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        Unusable: it is none.
+    """
+    if not isinstance(record, dict):
+        raise Unusable("not a record with named fields")
+    return record
+
+
+def seconds_of(time: object) -> float:
+    """Return a time, a number of seconds or ISO 8601 (UTC if no zone is given), as seconds since 1970.
+
+    Raises:
+        Unusable: it is neither.
+    """
+    if isinstance(time, str):
         try:
             parsed = datetime.fromisoformat(time)
         except ValueError:
-            return None
+            raise Unusable(NO_VERSION) from None
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if isinstance(time, bool) or not isinstance(time, int | float):
-        return None
-    return float(time) if abs(time) < _NEVER_S else None
+    if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < _NEVER_S:
+        raise Unusable(NO_VERSION)
+    return float(time)
 
 
 def head_of(path: Path) -> bytes:
     """Return the beginning of a file, without a byte order mark."""
     with path.open("rb") as file:
-        return file.read(HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK)
+        return file.read(HEAD_BYTES).removeprefix(BOM_UTF8)
 
 
 def read_json(path: Path, prefix: str, *, several: bool = False) -> Iterator[Any]:
@@ -251,25 +240,20 @@ def read_json(path: Path, prefix: str, *, several: bool = False) -> Iterator[Any
         ListError: the file is not JSON, ends too early, has nothing there, or an object names a field twice.
     """
     number = 0
-    twice: list[int] = []
+    twice: list[str] = []
     with path.open("rb") as file:
-        if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
             file.seek(0)
-        make = partial(_Object, twice)
-        values = ijson.items(_Shallow(file), prefix, use_float=True, multiple_values=several, map_type=make)
-        while True:
-            wrong = ""
-            try:
-                value = next(values)
-            except StopIteration:
-                break
-            except (ijson.JSONError, ValueError):  # the message of the parser holds a part of the file
-                wrong = "the file ends too early, is not JSON, or is nested deeper than any list"
-            if wrong or twice:
-                wrong = wrong or "an object names a field twice"
-                raise ListError(f"{path.name}: after record {number}: {wrong}; get it anew")
-            number += 1
-            yield value
+        try:
+            options = {"use_float": True, "multiple_values": several, "map_type": partial(_Object, twice)}
+            for value in ijson.items(_Shallow(file), prefix, **options):
+                if twice:
+                    raise ValueError("an object names a field twice")
+                number += 1
+                yield value
+        except (ijson.JSONError, ValueError):  # the message of the parser holds a part of the file
+            what = "the file ends too early, is not JSON, names a field twice, or is nested deeper than any list"
+            raise ListError(f"{path.name}: after record {number}: {what}; get it anew") from None
     if not number:
         raise ListError(f"{path.name}: expected records, found none where this format has them")
 

@@ -9,21 +9,22 @@ Leaves decoding to `spellings`.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifiers.blocklists.algorithms import CODE_WIDTHS, WIDTHS, ListError
-from classifiers.blocklists.entries import Batch, Entries, Note
+from classifiers.blocklists.entries import Batch, Note
 from classifiers.blocklists.importers.protocol import ReadOptions
-from classifiers.blocklists.importers.spellings import Cells, Labels, cells_of, make_entries, read_labels
+from classifiers.blocklists.importers.spellings import Column, Table, make_batch
 from classifiers.hashes.digests import DIGEST_WIDTHS
 
 BLOCK_BYTES = 4 << 20
@@ -36,36 +37,8 @@ _EXPECTED = (
     f"one or more of {', '.join(HASH_COLUMNS)}; or algorithm and value; or one bare value a line, with --algorithm "
     f"unless it is 32 (md5) or 40 (sha1) hex digits long"
 )
-_NO_DELIMITER = "\x1f"
-_BLANK = np.isin(np.arange(256), [ord(" "), ord("\t"), ord("\r")])
-_BLANK_BUT_TAB = np.isin(np.arange(256), [ord(" "), ord("\r")])
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Table:
-    """Lines cut into cells: int64 N numbers of lines, N cells a column, and a note for every other line."""
-
-    lines: NDArray[np.int64]
-    columns: tuple[Cells, ...]
-    notes: tuple[Note, ...]
-
-    @property
-    def records(self) -> NDArray[np.int64]:
-        """The numbers of all lines that are records."""
-        return np.sort(np.concatenate([self.lines, [note.record for note in self.notes]]).astype(np.int64))
-
-    def take(self, rows: NDArray[np.bool_]) -> Table:
-        """Return some of the lines, and all notes."""
-        return Table(self.lines[rows], tuple(column.take(rows) for column in self.columns), self.notes)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Head:
-    """The first line that is not blank or a comment: its number in its block, from 0, and its cells, lower case."""
-
-    number: int
-    delimiter: str
-    names: tuple[str, ...]
+Names: TypeAlias = Sequence[str]  # of columns, in lower case
 
 
 class PlainImporter:
@@ -75,33 +48,36 @@ class PlainImporter:
 
     def recognises(self, head: bytes) -> bool:
         """See `protocol.Importer`."""
-        names = read_head(head).names
+        names = first_names(head)
         return _is_header(names) or bool(len(names) == 1 and _HEX_VALUE.fullmatch(names[0]))
 
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         check_algorithm(options, HASH_COLUMNS)
         for path in paths:
-            for names, table in read_tables(path, _is_header, partial(_tell, options)):
-                columns = dict(zip(names, table.columns, strict=True))
-                categories = read_labels(columns["category"]) if "category" in columns else None
-                if "algorithm" in columns:
-                    kinds, values = columns["algorithm"], columns["value"]
-                    entries, notes = entries_by_algorithm(table.lines, kinds, values, categories, tuple(WIDTHS))
-                else:
-                    found = [(name, cells) for name, cells in columns.items() if name in HASH_COLUMNS]
-                    entries, notes = make_entries(table.lines, found, categories)
-                yield Batch(path.name, table.records, tuple(entries), (*table.notes, *notes))
+            for table in read_tables(path, _is_header, partial(_bare_names, options), _EXPECTED):
+                yield _make_batch(path.name, table)
 
 
-def _is_header(names: Sequence[str]) -> bool:
+def _is_header(names: Names) -> bool:
     return {"algorithm", "value"} <= set(names) or any(name in HASH_COLUMNS for name in names)
 
 
-def _tell(options: ReadOptions, names: Sequence[str]) -> str:
-    if len(names) != 1:
-        return ""
-    return options.algorithm or (_HEX_VALUE.fullmatch(names[0]) and _TOLD_BY_LENGTH.get(len(names[0]))) or ""
+def _bare_names(options: ReadOptions, first: Names) -> Names:
+    if len(first) != 1:
+        return ()
+    told = _TOLD_BY_LENGTH.get(len(first[0])) if _HEX_VALUE.fullmatch(first[0]) else None
+    name = options.algorithm or told
+    return (name,) if name else ()
+
+
+def _make_batch(file: str, table: Table) -> Batch:
+    columns = table.columns
+    if {"algorithm", "value"} <= set(columns):
+        found, skipped = split_by_algorithm(columns["algorithm"], columns["value"], tuple(WIDTHS))
+        return make_batch(file, table, found, columns.get("category"), skipped)
+    found = [(name, cells) for name, cells in columns.items() if name in HASH_COLUMNS]
+    return make_batch(file, table, found, columns.get("category"))
 
 
 def check_algorithm(options: ReadOptions, known: Sequence[str]) -> None:
@@ -114,153 +90,119 @@ def check_algorithm(options: ReadOptions, known: Sequence[str]) -> None:
         raise ListError(f"expected --algorithm to be one of {', '.join(known)}, found another name")
 
 
-def entries_by_algorithm(
-    lines: NDArray[np.int64], kinds: Cells, values: Cells, categories: Labels | None, matched: Sequence[str]
-) -> tuple[list[Entries], list[Note]]:
-    """Turn a column of values into entries where another column names the algorithm; others are skipped."""
-    codes, names = read_labels(kinds)
-    entries: list[Entries] = []
-    notes: list[Note] = []
-    for code in np.unique(codes).tolist():
-        rows = codes == code
-        algorithm = names[code].lower().replace("-", "") if code >= 0 else ""
-        if algorithm in matched:
-            part = (categories[0][rows], categories[1]) if categories else None
-            found = make_entries(lines[rows], [(algorithm, values.take(rows))], part)
-            entries += found[0]
-            notes += found[1]
-        else:
-            notes += [Note("skipped", UNKNOWN_ALGORITHM, line) for line in lines[rows].tolist()]
-    return entries, notes
+def split_by_algorithm(
+    kinds: pa.Array, values: pa.Array, matched: Sequence[str]
+) -> tuple[list[Column], dict[str, pa.Array]]:
+    """Make a column for each algorithm that `kinds` names, and say, by reason, which records name another."""
+    kinds = pc.replace_substring(pc.utf8_lower(kinds), "-", "")
+    found = [name for name in pc.unique(kinds).to_pylist() if name in matched]
+    columns = [(name, pc.if_else(pc.equal(kinds, name), values, "")) for name in found]
+    return columns, {UNKNOWN_ALGORITHM: pc.invert(pc.is_in(kinds, pa.array(matched, kinds.type)))}
 
 
 def read_tables(
     path: Path,
-    is_header: Callable[[Sequence[str]], bool],
-    tell: Callable[[Sequence[str]], str],
+    is_header: Callable[[Names], bool],
+    bare_names: Callable[[Names], Names],
+    expected: str,
     delimiter: str = "",
-    expected: str = _EXPECTED,
-) -> Iterator[tuple[Sequence[str], Table]]:
-    """Yield the columns of a file, some MiB at a time, with their names in lower case.
+) -> Iterator[Table]:
+    """Yield the columns of a file, some MiB at a time.
 
     Args:
         path: of the file.
-        is_header: whether the first line names the columns.
-        tell: what a line is called as a whole where the first names no columns; "" if it can be nothing.
-        delimiter: of the columns; "" for a tab if the first line has one, else a comma.
+        is_header: whether the cells of the first line are the names of columns.
+        bare_names: given those cells where they are not: how to name the columns, which blanks part; none if it can
+            be nothing. The last column has all that remains of a line, as it is.
         expected: what columns an error asks for.
+        delimiter: of the columns under a header; "" for a tab if the header has one, else a comma.
 
     Raises:
         ListError: the file is no text, or has no columns that can be used.
     """
-    names: Sequence[str] = ()
-    for number, block in read_blocks(path):
-        header = -1
+    names: Names = ()
+    has_header = False
+    for numbers, lines in _read_lines(path):
         if not names:
-            head = read_head(block, delimiter)
-            if not head.names:
-                continue
-            names, mark = head.names, head.delimiter
-            if is_header(names):
-                header = number + head.number
-            else:
-                names, mark = [tell(names)], _NO_DELIMITER
-            if names == [""] or len(set(names)) < len(names):
-                place = f"{path.name}:{number + head.number}"
+            first = lines[0].as_py()
+            delimiter = delimiter or _delimiter_of(first)
+            names = _names_of(first, delimiter)
+            has_header = is_header(names)
+            names = names if has_header else bare_names(names)
+            if not names or len(set(names)) < len(names):
+                place = f"{path.name}:{numbers[0]}"
                 raise ListError(f"{place}: expected columns, each named once: {expected}; or another --format")
-        table = split(block, number, mark, len(names))
-        table = table.take(table.lines != header)
-        if len(table.records):
-            yield names, table
+            numbers, lines = numbers[has_header:], lines[has_header:]
+        if has_header:
+            yield _make_table(numbers, _cut(lines, delimiter), names)
+        else:
+            yield _make_table(numbers, pc.split_pattern(lines, " ", max_splits=len(names) - 1), names)
 
 
-def read_head(block: bytes, delimiter: str = "") -> Head:
-    """Find the first line of a file's beginning that says something; without names if there is none."""
-    for number, line in enumerate(block.decode(errors="ignore").removeprefix("\ufeff").split("\n")):
-        line = line.strip(" \r")
-        if line and not line.startswith("#"):
-            mark = delimiter or ("\t" if "\t" in line else ",")
-            return Head(number, mark, tuple(cell.strip().lower() for cell in _cut(line, mark) or [line]))
-    return Head(0, "", ())
+def first_names(head: bytes, delimiter: str = "") -> Names:
+    """Return the cells, in lower case, of the first line of a file's beginning that says something; maybe none."""
+    _, lines = _live_lines(head.decode("utf-8-sig", errors="ignore"), 1)
+    first = lines[0].as_py() if len(lines) else ""
+    return _names_of(first, delimiter or _delimiter_of(first)) if first else ()
 
 
-def read_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield whole lines, some MiB at a time, with the number of the first; every line ends with a newline.
+def _read_lines(path: Path) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+    """Yield lines that say something, some MiB at a time, with their numbers.
 
     Raises:
-        ListError: the file is empty, is no UTF-8 text, or has a line that is larger than a block.
+        ListError: the file has none, is no UTF-8 text, or has a line that is larger than a block.
     """
-    number, rest = 1, b""
+    number, is_empty = 1, True
     with path.open("rb") as file:
-        start = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
-        while chunk := start + file.read(BLOCK_BYTES):
-            start = b""
-            lines, newline, rest = (rest + chunk).rpartition(b"\n")
-            if newline:
-                yield number, _check_text(path, number, lines + newline)
-                number += lines.count(b"\n") + 1
-            if len(rest) > BLOCK_BYTES:
-                raise ListError(f"{path.name}:{number}: expected lines, found one of more than {BLOCK_BYTES} bytes")
-    if rest:
-        yield number, _check_text(path, number, rest + b"\n")
-    elif number == 1:
+        while block := file.read(BLOCK_BYTES):
+            rest = file.readline(BLOCK_BYTES)
+            after = number + block.count(b"\n")
+            if len(rest) == BLOCK_BYTES:
+                raise ListError(f"{path.name}:{after}: expected lines, found one of more than {BLOCK_BYTES} bytes")
+            numbers, lines = _live_lines(_text_of(path, block + rest, number), number)
+            number = after + rest.count(b"\n")
+            if len(lines):
+                is_empty = False
+                yield numbers, lines
+    if is_empty:
         raise ListError(f"{path.name}: expected lines, found an empty file")
 
 
-def _check_text(path: Path, number: int, block: bytes) -> bytes:
+def _text_of(path: Path, block: bytes, number: int) -> str:
     wrong = block.find(b"\0")
     try:
-        block.decode()
+        text = block.decode()
     except UnicodeDecodeError as error:
         wrong = error.start
     if wrong >= 0:
         line = number + block.count(b"\n", 0, wrong)
         raise ListError(f"{path.name}:{line}: expected UTF-8 text, found other bytes; is it of another --format?")
-    return block
+    return text.removeprefix("\ufeff") if number == 1 else text
 
 
-def split(block: bytes, number: int, delimiter: str, columns: int, *, rest: bool = False) -> Table:
-    """Cut lines into cells, without the blanks around them.
-
-    Args:
-        block: whole lines.
-        number: of the first line.
-        delimiter: one ASCII character.
-        columns: how many cells a line has; other lines are noted.
-        rest: the last cell holds all that remains of the line, and quotes are characters like others.
-    """
-    data = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(data == ord("\n"))
-    lines = _strip(Cells(data, np.concatenate([[0], ends[:-1] + 1]), ends), _BLANK_BUT_TAB)
-    live = (lines.lengths > 0) & (data[lines.starts] != ord("#"))
-    numbers, lines = number + np.flatnonzero(live), lines.take(live)
-    if b'"' in block and not rest:
-        cells, good = _split_quoted(lines, delimiter, columns)
-    else:
-        cells, good = _split_plain(lines, delimiter, columns, rest)
-    notes = tuple(Note("rejected", COLUMN_COUNT, line) for line in numbers[~good].tolist())
-    return Table(numbers[good], tuple(_strip(column, _BLANK) for column in cells), notes)
+def _live_lines(text: str, number: int) -> tuple[NDArray[np.int64], pa.Array]:
+    lines = pc.split_pattern(pa.array([text], pa.string()), "\n").flatten()
+    lines = pc.ascii_trim(lines, " \r")  # a tab at an end parts cells
+    live = pc.and_not(pc.not_equal(lines, ""), pc.starts_with(lines, "#"))
+    return number + np.flatnonzero(live), lines.filter(live)
 
 
-def _split_plain(lines: Cells, delimiter: str, columns: int, rest: bool) -> tuple[list[Cells], NDArray[np.bool_]]:
-    places = np.flatnonzero(lines.data == ord(delimiter))
-    first = np.searchsorted(places, lines.starts)
-    count = np.searchsorted(places, lines.ends) - first
-    good = count >= columns - 1 if rest else count == columns - 1
-    lines, first = lines.take(good), first[good]
-    inner = [places[first + column] for column in range(columns - 1)]
-    starts, ends = [lines.starts, *(place + 1 for place in inner)], [*inner, lines.ends]
-    return [Cells(lines.data, start, end) for start, end in zip(starts, ends, strict=True)], good
+def _delimiter_of(line: str) -> str:
+    return "\t" if "\t" in line else ","
 
 
-def _split_quoted(lines: Cells, delimiter: str, columns: int) -> tuple[list[Cells], NDArray[np.bool_]]:
-    rows = [_cut(line, delimiter) for line in lines.texts()]
-    good = np.array([len(row) == columns for row in rows], np.bool_)
-    cells = cells_of([cell for row in rows if len(row) == columns for cell in row])
-    return [cells.take(np.arange(column, len(cells.starts), columns)) for column in range(columns)], good
+def _names_of(line: str, delimiter: str) -> Names:
+    return tuple(cell.strip().lower() for cell in _cut_quoted(line, delimiter) or [line])
 
 
-def _cut(line: str, delimiter: str) -> list[str]:
+def _cut(lines: pa.Array, delimiter: str) -> pa.Array:
+    if not pc.any(pc.match_substring(lines, '"')).as_py():
+        return pc.split_pattern(lines, delimiter)
+    rows = [_cut_quoted(line, delimiter) for line in lines.to_pylist()]
+    return pa.array(rows, pa.list_(pa.string()))
+
+
+def _cut_quoted(line: str, delimiter: str) -> list[str]:
     """Return the cells of a line of CSV; none if its quotes are wrong."""
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True), [])
@@ -268,12 +210,9 @@ def _cut(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _strip(cells: Cells, blank: NDArray[np.bool_]) -> Cells:
-    starts, ends = cells.starts.copy(), cells.ends.copy()
-    for side, shift, step in ((starts, 0, 1), (ends, -1, -1)):
-        rows = np.flatnonzero(starts < ends)
-        while len(rows):
-            rows = rows[blank[cells.data[side[rows] + shift]]]
-            side[rows] += step
-            rows = rows[starts[rows] < ends[rows]]
-    return Cells(cells.data, starts, ends)
+def _make_table(numbers: NDArray[np.int64], cells: pa.Array, names: Names) -> Table:
+    good = np.asarray(pc.equal(pc.list_value_length(cells), len(names)), np.bool_)
+    cells = cells.filter(pa.array(good))
+    columns = {name: pc.ascii_trim(pc.list_element(cells, place), " \t\r") for place, name in enumerate(names)}
+    notes = tuple(Note("rejected", COLUMN_COUNT, line) for line in numbers[~good].tolist())
+    return Table(numbers[good], columns, notes)

@@ -64,11 +64,10 @@ def files_of(paths: Sequence[Path]) -> tuple[Path, ...]:
     found: list[Path] = []
     for path in paths:
         path.stat()  # or what is missing would be taken for a file
-        found += sorted(p for p in path.iterdir() if _counts(p)) if path.is_dir() else [path]
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        else:
+            found.append(path)
     if not found:
         raise ListError("expected files of a list, found none; name them, or a folder that holds them")
     return tuple(dict.fromkeys(found))
-
-
-def _counts(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")

@@ -18,18 +18,7 @@ from typing import Any
 
 from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Batch
-from classifiers.blocklists.importers.pages import (
-    NO_VERSION,
-    NOT_A_RECORD,
-    Gathered,
-    Unusable,
-    Version,
-    is_value,
-    newest,
-    read_members,
-    seconds_of,
-    with_last_page,
-)
+from classifiers.blocklists.importers import pages
 from classifiers.blocklists.importers.protocol import ReadOptions
 
 _ALGORITHMS = {"ImagePDQ": "pdq", "ImageMD5": "md5"}
@@ -48,11 +37,11 @@ class StopNciiImporter:
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         is_last: list[bool] = []
-        return with_last_page(newest(paths, partial(_records, is_last), _take), is_last)
+        return pages.newest(paths, partial(_records, is_last), _take, is_last)
 
 
 def _records(is_last: list[bool], path: Path) -> Iterator[Any]:
-    for number, page in enumerate(read_members(path), 1):
+    for number, page in enumerate(pages.read_members(path), 1):
         records = page.get("hashRecords") if isinstance(page, dict) else None
         if not isinstance(records, list):
             raise ListError(f"{path.name}: page {number}: expected a list of hash records; get the page anew")
@@ -62,19 +51,18 @@ def _records(is_last: list[bool], path: Path) -> Iterator[Any]:
         yield from records
 
 
-def _take(record: object, gathered: Gathered) -> Version:
-    if not isinstance(record, dict):
-        raise Unusable(NOT_A_RECORD)
-    kind, value, status = (record.get(name) for name in ("signalType", "hashValue", "hashStatus"))
-    time_s = seconds_of(record.get("lastModtimestamp"))
-    if type(kind) is not str or type(value) is not str or time_s is None:
-        raise Unusable(NO_VERSION)
-    if type(status) is not str or status not in _DELETED:
-        raise Unusable("a status that this format does not know")
+def _take(record: object, gathered: pages.Gathered) -> pages.Version:
+    fields = pages.fields_of(record)
+    kind, value, status = (fields.get(name) for name in ("signalType", "hashValue", "hashStatus"))
+    time_s = pages.seconds_of(fields.get("lastModtimestamp"))
+    if not isinstance(kind, str) or not isinstance(value, str):
+        raise pages.Unusable(pages.NO_VERSION)
+    if not isinstance(status, str) or status not in _DELETED:
+        raise pages.Unusable("a status that this format does not know")
     if kind not in _ALGORITHMS:
         gathered.note("skipped", "a kind of hash that is not of images")
-    elif not is_value(_ALGORITHMS[kind], value):
-        raise Unusable("a hash that is not as many hexadecimal digits as its kind has")
+    elif not pages.is_value(_ALGORITHMS[kind], value):
+        raise pages.Unusable("a hash that is not as many hexadecimal digits as its kind has")
     elif not _DELETED[status]:
         gathered.take(_ALGORITHMS[kind], None, value)
     return f"{kind} {value.lower()}", time_s, _DELETED[status]

@@ -13,19 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from classifiers.blocklists.entries import Batch
-from classifiers.blocklists.importers.pages import (
-    NO_VERSION,
-    NOT_A_RECORD,
-    Gathered,
-    Unusable,
-    Version,
-    newest,
-    read_members,
-    seconds_of,
-)
+from classifiers.blocklists.importers import pages
 from classifiers.blocklists.importers.protocol import ReadOptions
 
-_ALGORITHMS = {"MD5": "md5", "SHA256": "sha256", "PDQ": "pdq"}
 _VIDEOS = frozenset({"mp4", "m4v", "mov", "webm", "avi", "mkv", "mpg", "mpeg", "wmv", "flv", "3gp"})
 
 
@@ -40,34 +30,31 @@ class TatImporter:
 
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
-        return newest(paths, _records, _take)
+        return pages.newest(paths, _records, _take)
 
 
 def _records(path: Path) -> Iterator[Any]:
-    for member in read_members(path):
+    for member in pages.read_members(path):
         results = member.get("results") if isinstance(member, dict) else None
         yield from results if isinstance(results, list) else (member,)
 
 
-def _take(record: object, gathered: Gathered) -> Version:
-    if not isinstance(record, dict):
-        raise Unusable(NOT_A_RECORD)
-    key, kind, deleted = record.get("id"), record.get("algorithm"), record.get("deleted", False)
-    time_s = seconds_of(record.get("updated_on"))
-    if type(key) not in (int, str) or time_s is None:
-        raise Unusable(NO_VERSION)
-    category = record.get("ideology")
+def _take(record: object, gathered: pages.Gathered) -> pages.Version:
+    fields = pages.fields_of(record)
+    key, kind, deleted = fields.get("id"), fields.get("algorithm"), fields.get("deleted", False)
+    time_s = pages.seconds_of(fields.get("updated_on"))
+    if type(key) not in (int, str):
+        raise pages.Unusable(pages.NO_VERSION)
+    category = fields.get("ideology")
     if type(deleted) is not bool or not isinstance(category, str | None):
-        raise Unusable("a mark of deletion or an ideology that cannot be read")
-    medium = str(record.get("file_type")).lower().lstrip(".")
+        raise pages.Unusable("a mark of deletion or an ideology that cannot be read")
+    medium = str(fields.get("file_type")).lower().lstrip(".")
     if medium.startswith("video") or medium in _VIDEOS:
         gathered.note("skipped", "not an image")
     elif kind == "SHA512":
         gathered.note("skipped", "a kind of hash that is not matched")
-    elif deleted:
-        pass
-    elif kind in ("MD5", "SHA256", "PDQ"):
-        gathered.take(_ALGORITHMS[kind], category, record.get("hash_digest"))
-    else:
+    elif kind not in ("MD5", "SHA256", "PDQ"):
         gathered.note("rejected", "a kind of hash that this format does not know")
+    elif not deleted:
+        gathered.take(kind.lower(), category, fields.get("hash_digest"))
     return str(key), time_s, deleted

@@ -12,16 +12,17 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from classifiers.blocklists.algorithms import URL_WIDTHS
 from classifiers.blocklists.entries import Batch
-from classifiers.blocklists.importers.plain import HASH_COLUMNS, Table, check_algorithm, read_head, read_tables
+from classifiers.blocklists.importers.plain import HASH_COLUMNS, Names, check_algorithm, first_names, read_tables
 from classifiers.blocklists.importers.protocol import ReadOptions
-from classifiers.blocklists.importers.spellings import Cells, cells_of, make_entries, read_labels
+from classifiers.blocklists.importers.spellings import Column, Table, make_batch
 from classifiers.blocklists.url_forms import ascii_domain, canonical_url
 
 _EITHER = "url or domain"
-_EXPECTED = ", ".join(URL_WIDTHS)
-_WRONG = b"?"  # in place of a digest: makes the cell one that holds no value, and so a note
+_WRONG = "?"  # in place of a digest: makes the cell one that holds no value, and so a note
 
 
 class UrlsImporter:
@@ -31,46 +32,41 @@ class UrlsImporter:
 
     def recognises(self, head: bytes) -> bool:
         """See `protocol.Importer`."""
-        names = read_head(head).names
+        names = first_names(head)
         others = {*HASH_COLUMNS, "algorithm"} & set(names)
         return bool(names) and (names[0].startswith(("http://", "https://")) or (_is_header(names) and not others))
 
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         check_algorithm(options, tuple(URL_WIDTHS))
+        bare = (options.algorithm or _EITHER,)
         for path in paths:
-            tables = read_tables(path, _is_header, lambda _: options.algorithm or _EITHER, expected=_EXPECTED)
-            for names, table in tables:
-                yield _read_table(path.name, table, names)
+            for table in read_tables(path, _is_header, lambda _: bare, ", ".join(URL_WIDTHS)):
+                yield _make_batch(path.name, table)
 
 
-def _is_header(names: Sequence[str]) -> bool:
+def _is_header(names: Names) -> bool:
     return any(name in URL_WIDTHS for name in names)
 
 
-def _read_table(file: str, table: Table, names: Sequence[str]) -> Batch:
-    columns: list[tuple[str, Cells]] = []
-    categories = None
-    for name, cells in zip(names, table.columns, strict=True):
+def _make_batch(file: str, table: Table) -> Batch:
+    columns: list[Column] = []
+    for name, cells in table.columns.items():
         if name in ("url", "domain", _EITHER):
-            columns += _digest(name, cells)
+            columns += _digest(name, cells.to_pylist())
         elif name in URL_WIDTHS:
             columns.append((name, cells))
-        elif name == "category":
-            categories = read_labels(cells)
-    entries, notes = make_entries(table.lines, columns, categories)
-    return Batch(file, table.records, tuple(entries), (*table.notes, *notes))
+    return make_batch(file, table, columns, table.columns.get("category"))
 
 
-def _digest(kind: str, cells: Cells) -> list[tuple[str, Cells]]:
+def _digest(kind: str, texts: Sequence[str]) -> list[Column]:
     """Return hex digests of the URLs and of the domains in a column of `kind`."""
-    urls: list[bytes] = []
-    domains: list[bytes] = []
-    for text in cells.texts():
+    urls, domains = [], []
+    for text in texts:
         is_url = kind == "url" or (kind == _EITHER and "://" in text)
-        urls.append(_hex(text, canonical_url(text)) if is_url else b"")
-        domains.append(b"" if is_url else _hex(text, _domain(text)))
-    return [("url", cells_of(urls)), ("domain", cells_of(domains))]
+        urls.append(_hex(text, canonical_url(text)) if is_url else "")
+        domains.append("" if is_url else _hex(text, _domain(text)))
+    return [("url", pa.array(urls, pa.string())), ("domain", pa.array(domains, pa.string()))]
 
 
 def _domain(text: str) -> str | None:
@@ -78,7 +74,7 @@ def _domain(text: str) -> str | None:
     return domain if domain and ("." in domain or ":" in domain) else None
 
 
-def _hex(text: str, form: str | None) -> bytes:
+def _hex(text: str, form: str | None) -> str:
     if form is None:
-        return _WRONG if text else b""
-    return hashlib.sha256(form.encode()).hexdigest().encode()
+        return _WRONG if text else ""
+    return hashlib.sha256(form.encode()).hexdigest()

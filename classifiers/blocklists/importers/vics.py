@@ -18,20 +18,11 @@ from pathlib import Path
 
 from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Batch
-from classifiers.blocklists.importers.pages import (
-    NO_VALUE,
-    NOT_A_RECORD,
-    Gathered,
-    Unusable,
-    batches,
-    head_of,
-    read_json,
-)
+from classifiers.blocklists.importers import pages
 from classifiers.blocklists.importers.protocol import ReadOptions
 
 _MODEL = re.compile(rb'"(?:odata\.metadata|@odata\.context)"\s*:\s*"[^"]*#(Media|Cases)\b')
 _PREFIXES = {b"Media": "value.item", b"Cases": "value.item.Media.item"}
-_FIELDS = (("md5", "MD5"), ("sha1", "SHA1"))
 _TYPES = ("MimeType", "ContentType", "MediaType")
 
 
@@ -47,25 +38,24 @@ class VicsImporter:
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
         for path in paths:
-            model = _MODEL.search(head_of(path))
+            model = _MODEL.search(pages.head_of(path))
             if not model:
                 raise ListError(f"{path.name}: expected JSON that begins with the name of a VICS model, found none")
-            yield from batches(path, read_json(path, _PREFIXES[model[1]]), _take)
+            yield from pages.batches(path, pages.read_json(path, _PREFIXES[model[1]]), _take)
 
 
-def _take(record: object, gathered: Gathered) -> None:
-    if not isinstance(record, dict):
-        raise Unusable(NOT_A_RECORD)
-    if any(str(record.get(name)).lower().startswith("video") for name in _TYPES):
+def _take(record: object, gathered: pages.Gathered) -> None:
+    fields = pages.fields_of(record)
+    if any(str(fields.get(name)).lower().startswith("video") for name in _TYPES):
         return gathered.note("skipped", "not an image")
-    category = record.get("Category")
+    category = fields.get("Category")
     if category is not None and type(category) is not int:
-        raise Unusable("a category that is not a whole number")
-    others = record.get("AlternativeHashes") or ()
-    if record.get("PhotoDNA") or others:
+        raise pages.Unusable("a category that is not a whole number")
+    others = fields.get("PhotoDNA") or fields.get("AlternativeHashes")
+    if others:
         gathered.note("skipped", "PhotoDNA and other alternative hashes are not matched")
-    found = [(algorithm, value) for algorithm, name in _FIELDS if (value := record.get(name)) not in (None, "")]
-    for algorithm, value in found:
-        gathered.take(algorithm, None if category is None else str(category), value)
-    if not found and not others and not record.get("PhotoDNA"):
-        gathered.note("rejected", NO_VALUE)
+    found = [name for name in ("MD5", "SHA1") if fields.get(name) not in (None, "")]
+    for name in found:
+        gathered.take(name.lower(), None if category is None else str(category), fields[name])
+    if not found and not others:
+        gathered.note("rejected", pages.NO_VALUE)

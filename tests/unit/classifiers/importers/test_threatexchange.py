@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from list_fixtures_plain import check_mutations, collect_fixture, make_values, write_threatexchange
 
-from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Collected, collect
 from classifiers.blocklists.importers.protocol import ReadOptions
 from classifiers.blocklists.importers.threatexchange import ThreatExchangeImporter
@@ -12,10 +11,10 @@ PDQ = [value.hex() for value in make_values("pdq", 7, 3)]
 MD5 = [value.hex() for value in make_values("md5", 7, 3)]
 
 
-def read(tmp_path, text: str, algorithm: str = "") -> Collected:
+def read(tmp_path, text: str) -> Collected:
     path = tmp_path / "made.txt"
     path.write_text(text)
-    return collect(ThreatExchangeImporter().read([path], ReadOptions(algorithm)))
+    return collect(ThreatExchangeImporter().read([path], ReadOptions()))
 
 
 @pytest.mark.parametrize("records", [1, 40, 600])
@@ -32,17 +31,6 @@ def test_a_digest_of_a_url_is_an_entry_and_a_url_is_not(tmp_path):
     found = read(tmp_path, f"url_md5 {MD5[0]}\nurl http://example.com/\npdq  {PDQ[0]}\n")
     assert {name: len(rows) for name, rows in found.rows.items()} == {"pdq": 1, "url_md5": 1}
     assert found.fates == {"skipped": 1}
-
-
-def test_bare_values_are_of_the_configured_type(tmp_path):
-    found = read(tmp_path, f"{PDQ[0]}\n\n{PDQ[1].upper()}\npdq {PDQ[2]}\n", "pdq")
-    assert (found.taken, found.fates) == (2, {"rejected": 1})
-    assert found.places == {"rejected: not a value of pdq": ("made.txt:4",)}
-
-
-def test_a_type_that_is_not_matched_cannot_be_configured(tmp_path):
-    with pytest.raises(ListError, match="--algorithm"):
-        read(tmp_path, MD5[0], "video_md5")
 
 
 @pytest.mark.parametrize(
