@@ -100,6 +100,11 @@ class Classifier(Protocol):
         """The name with the digest of the weights."""
         ...
 
+    @property
+    def stand_in(self) -> bool:
+        """Whether random numbers stand in the place of trained ones."""
+        ...
+
     def score(self, embeddings: Embeddings) -> Scores:
         """Score a batch; a row with a NaN in it scores NaN."""
         ...

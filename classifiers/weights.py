@@ -87,6 +87,19 @@ def check_pin(path: Path, expected_sha256: str, *, what: str) -> str:
     return check_digest(found, expected_sha256, what=f"{what} ({path})")
 
 
+def read_pinned(path: Path, sha256: str) -> bytes:
+    """Return the bytes of a head's file.
+
+    Raises:
+        WeightsError: missing, or not the pinned file.
+    """
+    if not path.is_file():
+        raise WeightsError(f"head: {path} does not exist; a run never downloads weights")
+    data = path.read_bytes()
+    check_digest(hashlib.sha256(data).hexdigest(), sha256, what=f"head ({path})")
+    return data
+
+
 def check_name(name: str, *, stand_in: bool) -> str:
     """Return the configured name of a model if it is well formed, and if a stand-in says so in its name.
 

@@ -77,10 +77,15 @@ class EmbedderConfig:
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """A classifier on the embedding, pinned by digest."""
+    """A classifier on the embedding, pinned by digest.
+
+    backbones: for a published kind, the digests of the model folders that hold the weights it was made for.
+    """
 
     file: Path
     sha256: str
+    kind: Literal["mlp", "zero-shot", "laion-nsfw", "laion-nsfw-mean-impute", "laion-violence"] = "mlp"
+    backbones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from classifiers.blocklists.lists import HashList, make_feeds
 from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import find_kind, kind_names
-from classifiers.heads.mlp import MlpHead
+from classifiers.heads.registry import load_head
+from classifiers.signals import Classifier
 from classifiers.weights import check_pin
 from manifests.schema import CODE_BYTES
 from pipeline.config import VIEWS, Config, ListConfig
@@ -36,7 +37,7 @@ class UnsafeWarning(UserWarning):
     """Something that weakens safety is switched on."""
 
 
-def read_models(config: Config) -> tuple[ClipFolder | None, tuple[MlpHead, ...]]:
+def read_models(config: Config) -> tuple[ClipFolder | None, tuple[Classifier, ...]]:
     """Read the model folder and the heads that the configuration pins.
 
     Raises:
@@ -50,7 +51,15 @@ def read_models(config: Config) -> tuple[ClipFolder | None, tuple[MlpHead, ...]]
     folder = read_folder(item.folder, name=item.name)
     name = embedder_name(item.name, item.sha256, folder, "fp32")
     heads = tuple(
-        MlpHead.load(head.file, sha256=head.sha256, embedder_name=name, dims=folder.dims) for head in config.head
+        load_head(
+            head.kind,
+            head.file,
+            sha256=head.sha256,
+            embedder_name=name,
+            dims=folder.dims,
+            backbones=head.backbones,
+        )
+        for head in config.head
     )
     names = [head.name for head in heads]
     for duplicate in sorted({text for text in names if names.count(text) > 1}):
@@ -120,7 +129,7 @@ def _check_fresh(item: ListConfig, manifest: ListManifest, now: datetime) -> Non
         )
 
 
-def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[MlpHead, ...]) -> Policy:
+def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[Classifier, ...]) -> Policy:
     """Read the policy against the signals that lists and heads give.
 
     Raises:
@@ -156,7 +165,7 @@ def resolve_placing(config: Config, options: WorkerOptions, recorded: dict[str, 
         raise ConfigError(str(error)) from None
 
 
-def stamps_of(config: Config, folder: ClipFolder | None, heads: tuple[MlpHead, ...]) -> tuple[str, ...]:
+def stamps_of(config: Config, folder: ClipFolder | None, heads: tuple[Classifier, ...]) -> tuple[str, ...]:
     """Return the `unsafe_` options in force, warning of each.
 
     Raises:
@@ -181,7 +190,7 @@ def stamps_of(config: Config, folder: ClipFolder | None, heads: tuple[MlpHead, .
 def make_examine_plan(
     config: Config,
     folder: ClipFolder | None,
-    heads: tuple[MlpHead, ...],
+    heads: tuple[Classifier, ...],
     device: str,
     precision: str,
     stamps: tuple[str, ...],

@@ -18,7 +18,7 @@ from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.match import CodeSearch, join_column, search_column
 from classifiers.blocklists.shared import attach_lists, read_about, share_lists
 from classifiers.hashes.registry import find_kind
-from classifiers.heads.mlp import MlpHead
+from classifiers.signals import Classifier
 from classifiers.weights import WeightsError
 from manifests import durable
 from manifests.cases import SealError, check_recipients
@@ -58,7 +58,7 @@ class Setup:
     collection: Collection
     sources: tuple[ShardSource, ...]
     plan: Plan
-    heads: tuple[MlpHead, ...]
+    heads: tuple[Classifier, ...]
     decider: Decider
     lists_fd: int
 
@@ -173,7 +173,7 @@ def _search_on(device: str) -> CodeSearch:
     return DeviceSearch(device)
 
 
-def _load_models(config: Config, plan: ExaminePlan, heads: tuple[MlpHead, ...]) -> Models:
+def _load_models(config: Config, plan: ExaminePlan, heads: tuple[Classifier, ...]) -> Models:
     hashes = PictureHashes(tuple(find_kind(name) for name in config.hashes.kinds), config.hashes.views)
     if config.embedder is None:
         return Models(hashes, None, (), plan.batch)

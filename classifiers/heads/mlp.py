@@ -10,7 +10,6 @@ Owns the file format and the scoring. Leaves training to `train` and the durable
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from classifiers.signals import Embeddings, Scores
-from classifiers.weights import WeightsError, check_digest, check_name
+from classifiers.weights import WeightsError, check_name, read_pinned
 
 SCHEMA = "1"
 _METADATA_KEYS = {"name", "embedder", "activation", "output", "stand_in", "schema"}
@@ -69,10 +68,7 @@ class MlpHead:
         Raises:
             WeightsError: missing, not the pinned file, malformed, or made for another embedder.
         """
-        if not path.is_file():
-            raise WeightsError(f"head: {path} does not exist; a run never downloads weights")
-        data = path.read_bytes()
-        check_digest(hashlib.sha256(data).hexdigest(), sha256, what=f"head ({path})")
+        data = read_pinned(path, sha256)
         try:
             tensors = safetensors.numpy.load(data)
         except safetensors.SafetensorError as error:
@@ -107,10 +103,10 @@ class MlpHead:
         rows[~np.isfinite(rows).all(axis=1)] = np.nan
         with np.errstate(over="ignore", invalid="ignore"):
             for layer in self.layers[:-1]:
-                rows = np.maximum(_affine(rows, layer), np.float32(0))
-            logits = _affine(rows, self.layers[-1])[:, 0]
+                rows = np.maximum(affine(rows, layer), np.float32(0))
+            logits = affine(rows, self.layers[-1])[:, 0]
         logits[~np.isfinite(logits)] = np.nan
-        return _sigmoid(logits)
+        return sigmoid(logits)
 
 
 def encode_head(layers: Sequence[Layer], *, name: str, embedder_name: str, stand_in: bool = False) -> bytes:
@@ -147,13 +143,15 @@ def encode_head(layers: Sequence[Layer], *, name: str, embedder_name: str, stand
     return len(text).to_bytes(8, "little") + text + body
 
 
-def _affine(rows: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
+def affine(rows: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
+    """Apply one layer: N x D in, N x H out; a row's result is its own, to the bit."""
     # einsum sums each product by itself; a BLAS product changes its last bits with the number of rows.
     product: NDArray[np.float32] = np.einsum("nd,hd->nh", rows, layer.weight)
     return product + layer.bias
 
 
-def _sigmoid(logits: NDArray[np.float32]) -> Scores:
+def sigmoid(logits: NDArray[np.float32]) -> Scores:
+    """Return 1 / (1 + exp(-x)) without overflow."""
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 

@@ -1,7 +1,8 @@
-"""What every `Classifier` keeps. A new kind of head is a line in `HEADS` and one in `WRITERS`."""
+"""What every `Classifier` keeps. A new kind of head is a line in `MADE` and one in `WRITERS`."""
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +12,35 @@ import pytest
 import stand_ins
 from numpy.typing import NDArray
 
-from classifiers.heads.registry import HEADS
+from classifiers.heads.registry import MADE
+from classifiers.heads.zero_shot import encode_zero_shot
 from classifiers.signals import Classifier
 from classifiers.weights import WeightsError
 
 EMBEDDER = "tiny-stand-in@1#1a2b3c4d/bicubic224/fp32"
 DIMS = 48
+
+
+def write_zero_shot(path: Path, *, name: str, embedder_name: str, dims: int, seed: int) -> str:
+    vectors = np.random.default_rng(seed).normal(size=(4, dims)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    data = encode_zero_shot(vectors, [0.1] * 4, name=name, embedder_name=embedder_name, stand_in=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
 # Makers of a stand-in file: (path, name=, embedder_name=, dims=, seed=) to its digest.
-WRITERS: dict[str, Callable[..., str]] = {"mlp": stand_ins.write_stand_in_head}
+# Published kinds have files of their own; their tests hold them (`test_laion_head`, `test_zero_shot`).
+WRITERS: dict[str, Callable[..., str]] = {"mlp": stand_ins.write_stand_in_head, "zero-shot": write_zero_shot}
 
 
 def load(kind: str, folder: Path, *, name: str = "shape-stand-in@1", seed: int = 0) -> Classifier:
     path = folder / f"{name}.{seed}"
     pin = WRITERS[kind](path, name=name, embedder_name=EMBEDDER, dims=DIMS, seed=seed)
-    return HEADS[kind](path, sha256=pin, embedder_name=EMBEDDER, dims=DIMS)
+    return MADE[kind](path, sha256=pin, embedder_name=EMBEDDER, dims=DIMS)
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=MADE)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -45,7 +58,7 @@ def rows() -> NDArray[np.float16]:
 
 
 def test_every_registered_kind_has_a_stand_in() -> None:
-    assert set(WRITERS) == set(HEADS)
+    assert set(WRITERS) == set(MADE)
 
 
 def test_a_full_name_is_the_name_and_a_digest_that_other_weights_do_not_share(kind: str, tmp_path: Path) -> None:
@@ -108,9 +121,9 @@ def test_a_head_for_another_embedder_or_another_width_is_an_error(kind: str, tmp
     path = tmp_path / "head"
     pin = WRITERS[kind](path, name="a-stand-in@1", embedder_name=EMBEDDER, dims=DIMS, seed=0)
     with pytest.raises(WeightsError, match="made for embedder"):
-        HEADS[kind](path, sha256=pin, embedder_name="other@1#1a2b3c4d/bicubic224/fp32", dims=DIMS)
+        MADE[kind](path, sha256=pin, embedder_name="other@1#1a2b3c4d/bicubic224/fp32", dims=DIMS)
     with pytest.raises(WeightsError, match=str(DIMS + 1)):
-        HEADS[kind](path, sha256=pin, embedder_name=EMBEDDER, dims=DIMS + 1)
+        MADE[kind](path, sha256=pin, embedder_name=EMBEDDER, dims=DIMS + 1)
 
 
 def test_loading_and_scoring_need_no_network(
