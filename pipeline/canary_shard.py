@@ -58,7 +58,7 @@ class CanaryShard:
         """
         source = ShardSource(NAME, Path(f"/proc/self/fd/{self._fd}"), None)
         rows = digest_members(source, take_inventory(source, MembersConfig()))
-        light = replace(models, embedder=None, heads=())
+        light = replace(models, embedder=None, heads=(), nets=(), terms=None)
         features = measure(source, rows, light, decoder, on_rows=lambda _: None)
         found = find_hits(gather_queries(features, decider.lists), decider.lists, decider.search)
         check_found(self._expected, found.canaries, decider.lists)

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from classifiers.hashes.views import VIEW_NAMES
+from classifiers.image.preprocessing import OPEN_NSFW, Preprocessing
 from pipeline.errors import ConfigError
 
 THUMBNAIL = "thumbnail"
@@ -89,6 +90,32 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NetConfig:
+    """An image classifier in an ONNX file, pinned by digest; without `preprocessing` it is OpenNSFW."""
+
+    name: str
+    file: Path
+    sha256: str
+    preprocessing: Preprocessing = OPEN_NSFW
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """Which concepts captions and URLs are screened for, by the words that come with the distribution."""
+
+    concepts: tuple[Literal["minor", "sexual"], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TermsConfig:
+    """A file of further terms, pinned by digest: those of a concept above, or of one of its own."""
+
+    concept: str
+    file: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListsConfig:
     """Where the list store lies and what opens it, and how many near hits make an entry a bad one."""
 
@@ -154,6 +181,9 @@ class Config:
     embedder: EmbedderConfig | None = None
     head: tuple[HeadConfig, ...] = ()
     list: tuple[ListConfig, ...] = ()
+    net: tuple[NetConfig, ...] = ()
+    text: TextConfig = field(default_factory=TextConfig)
+    terms: tuple[TermsConfig, ...] = ()
     lists: ListsConfig = field(default_factory=ListsConfig)
     members: MembersConfig = field(default_factory=MembersConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -243,7 +273,10 @@ class _Reader:
                 values[name] = self.value(hints[name], raw[name], full)
             elif item.default is MISSING and item.default_factory is MISSING:
                 raise ConfigError(f"{self._path}: {full}: missing; this key has no default")
-        return kind(**values)
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise ConfigError(f"{self._path}: {where}: {error}") from None
 
     def value(self, kind: Any, raw: object, where: str) -> Any:  # noqa: ANN401 - a value of type `kind`
         origin, arguments = get_origin(kind), get_args(kind)

@@ -38,6 +38,10 @@ def describe(setup: Setup, *, workers: int) -> Iterator[str]:
     yield f"embedder   {plan.examine.embedder or 'none'} on {plan.examine.device}"
     for head in plan.examine.heads:
         yield f"head       {head}"
+    for net in plan.examine.nets:
+        yield f"net        {net}"
+    for text in plan.examine.texts:
+        yield f"terms      {text}"
     for item in plan.decide.lists:
         yield f"list       {item.id}@{item.version}: {item.purpose}, {item.entries} entries, radius {item.radius}"
     yield f"policy     {plan.decide.policy} ({plan.decide.policy_digest[:12]})"

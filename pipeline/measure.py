@@ -17,7 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
+from classifiers.image.protocol import PixelNet
 from classifiers.signals import Classifier, Embedder, HashCode
+from classifiers.text.terms import TermMatcher
 from manifests.features import HashColumn, ShardFeatures
 from manifests.records import FaultKind
 from pipeline.decode import Decoder
@@ -26,14 +28,18 @@ from pipeline.ingest.samples import Inventory, Sample, SampleMember
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.tars import read_member
 
+TEXTS = ("caption", "url")  # what terms are looked for in; every row of a sample has its sample's scores
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The hashes, the embedder and the heads of a plan; without an embedder there are no heads."""
+    """The hashes, the embedder, the heads and the terms of a plan; without an embedder there are no heads."""
 
     hashes: PictureHashes
     embedder: Embedder | None
     heads: tuple[Classifier, ...]
+    nets: tuple[PixelNet, ...]
+    terms: TermMatcher | None
     batch: int
 
 
@@ -82,6 +88,12 @@ def measure(
     count = len(rows.rows)
     dims = 0 if models.embedder is None else models.embedder.dims
     sheet = _Sheet(count, dims, models)
+    if models.terms is not None:
+        samples = [sample for sample, _ in rows.rows]
+        captions = models.terms.score_texts([sample.caption for sample in samples])
+        urls = models.terms.score_urls([sample.url for sample in samples])
+        for where, scores in zip(TEXTS, (captions, urls), strict=True):
+            sheet.scores |= {f"{where}.{concept}": values for concept, values in scores.items()}
     for start in range(0, count, models.batch):
         stop = min(start + models.batch, count)
         wanted = [
@@ -108,13 +120,21 @@ class _Sheet:
             for name, kind in models.hashes.columns.items()
         }
         self.embedding = np.full((count, dims), np.nan, np.float16)
-        self.scores = {head.name: np.full(count, np.nan, np.float32) for head in models.heads}
+        names = [head.name for head in models.heads] + [net.name for net in models.nets]
+        self.scores = {name: np.full(count, np.nan, np.float32) for name in names}
 
     def put_code(self, row: int, name: str, code: HashCode) -> None:
         column = self.hashes[name]
         column.codes[row], column.usable[row], column.hashable[row] = code.codes, code.usable, True
         if code.quality is not None:
             column.quality[row] = code.quality
+
+    def put_score(self, row: int, name: str, score: np.float32) -> None:
+        """Store a score; one that is no number is a fault of the row."""
+        if np.isfinite(score):
+            self.scores[name][row] = score
+        else:
+            self.fault[row] = FaultKind.NO_SCORE
 
     def features(self, rows: Rows) -> ShardFeatures:
         samples = [sample for sample, _ in rows.rows]
@@ -178,6 +198,7 @@ def _measure_batch(
     start, stop = bounds
     views: NDArray[np.uint8] | None = None
     seen: list[int] = []
+    seen_by: dict[str, list[NDArray[np.uint8]]] = {net.name: [] for net in models.nets}
     thumbnails: dict[int, bytes] = {}
     images = _read(source, rows, wanted, models.hashes, thumbnails)
     for row, picture in zip(wanted, decoder.decode(images), strict=True):
@@ -192,21 +213,25 @@ def _measure_batch(
             if views is None:
                 views = np.zeros((stop - start, *view.shape), np.uint8)
             views[row - start] = view
-            seen.append(row)
+        for net in models.nets:
+            seen_by[net.name].append(net.view(picture.pixels))
+        seen.append(row)
     for row, name, code in models.hashes.of_thumbnails(thumbnails, decoder):
         sheet.put_code(row, name, code)
+    for net in models.nets if seen else ():
+        for row, score in zip(seen, net.score(np.stack(seen_by[net.name])), strict=True):
+            sheet.put_score(row, net.name, score)
     if models.embedder is None or views is None:
         return
     embedding = models.embedder.embed(views)
     scores = {head.name: head.score(embedding) for head in models.heads}
     for row in seen:
-        finite = bool(np.isfinite(embedding[row - start]).all())
-        if not finite or any(not np.isfinite(values[row - start]) for values in scores.values()):
-            sheet.fault[row] = FaultKind.NO_SCORE
-        if finite:
+        if np.isfinite(embedding[row - start]).all():
             sheet.embedding[row] = embedding[row - start]
-            for name, values in scores.items():
-                sheet.scores[name][row] = values[row - start] if np.isfinite(values[row - start]) else np.nan
+        else:
+            sheet.fault[row] = FaultKind.NO_SCORE
+        for name, values in scores.items():
+            sheet.put_score(row, name, values[row - start])
 
 
 def _read(

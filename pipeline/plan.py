@@ -20,7 +20,17 @@ from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError
 
 # Libraries whose version can change a feature.
-_SOFTWARE = ("numpy", "scipy", "pillow", "simplejpeg", "torch", "open_clip_torch", "imagehash", "pywavelets")
+_SOFTWARE = (
+    "numpy",
+    "scipy",
+    "pillow",
+    "simplejpeg",
+    "torch",
+    "open_clip_torch",
+    "imagehash",
+    "pywavelets",
+    "onnxruntime",
+)
 # Counts up whenever our own code would make other features of the same bytes.
 RECIPE = 1
 
@@ -48,6 +58,8 @@ class ExaminePlan:
     embedder: str
     dims: int
     heads: tuple[str, ...]
+    nets: tuple[str, ...]
+    texts: tuple[str, ...]
     batch: int
     device: str
     precision: str

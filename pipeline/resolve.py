@@ -16,14 +16,17 @@ from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import find_kind, kind_names
 from classifiers.heads.registry import load_head
+from classifiers.image.preprocessing import net_full_name
 from classifiers.signals import Classifier
-from classifiers.weights import check_pin
+from classifiers.text.terms import TermList, read_terms, shipped_terms
+from classifiers.weights import check_name, check_pin
 from manifests.schema import CODE_BYTES
 from pipeline.config import VIEWS, Config, ListConfig
 from pipeline.errors import ConfigError
 from pipeline.executors.protocol import WorkerOptions
 from pipeline.lists.manifest import ListManifest
 from pipeline.lists.store import ListStore
+from pipeline.measure import TEXTS
 from pipeline.overrides import Overrides
 from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
 from pipeline.policy import Policy, SignalSpec, load_policy, shipped_policy
@@ -129,7 +132,44 @@ def _check_fresh(item: ListConfig, manifest: ListManifest, now: datetime) -> Non
         )
 
 
-def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[Classifier, ...]) -> Policy:
+def read_text_terms(config: Config) -> tuple[TermList, ...]:
+    """Read the terms of every concept: the shipped words and those of pinned files, as one list each.
+
+    Raises:
+        TermsError: a file is not one of terms.
+        WeightsError: it is not the pinned one.
+    """
+    found: dict[str, TermList] = {concept: shipped_terms(concept) for concept in config.text.concepts}
+    for item in config.terms:
+        check_pin(item.file, item.sha256, what=f"terms of {item.concept!r}")
+        terms = read_terms(item.file, item.concept)
+        found[item.concept] = found[item.concept].joined_with(terms) if item.concept in found else terms
+    return tuple(found[concept] for concept in sorted(found))
+
+
+def net_specs(config: Config) -> Iterator[SignalSpec]:
+    """Yield the signals of the pixel nets, whose files must be the pinned ones.
+
+    Raises:
+        WeightsError: a file is missing or not the pinned one, or a name is not one.
+    """
+    for item in config.net:
+        check_pin(item.file, item.sha256, what=f"net {item.name!r}")
+        full_name = net_full_name(check_name(item.name, stand_in=False), item.sha256, item.preprocessing)
+        yield SignalSpec(item.name, "high", (full_name,), None, searchable=True)
+
+
+def text_specs(terms: tuple[TermList, ...]) -> Iterator[SignalSpec]:
+    """Yield the signals that terms give: of captions and of URLs."""
+    for item in terms:
+        for where in TEXTS:
+            full_name = f"{where}.{item.full_name}"
+            yield SignalSpec(f"{where}.{item.concept}", "high", (full_name,), None, searchable=True)
+
+
+def read_policy(
+    config: Config, lists: tuple[HashList, ...], heads: tuple[Classifier, ...], terms: tuple[TermList, ...]
+) -> Policy:
     """Read the policy against the signals that lists and heads give.
 
     Raises:
@@ -139,6 +179,8 @@ def read_policy(config: Config, lists: tuple[HashList, ...], heads: tuple[Classi
     known = [
         *list_signal_specs(lists),
         *(SignalSpec(head.name, "high", (head.full_name,), None, searchable=True) for head in heads),
+        *net_specs(config),
+        *text_specs(terms),
     ]
     if config.policy.file is None:
         return load_policy(shipped_policy(config.policy.profile), source=config.policy.profile, known=known)
@@ -191,6 +233,7 @@ def make_examine_plan(
     config: Config,
     folder: ClipFolder | None,
     heads: tuple[Classifier, ...],
+    terms: tuple[TermList, ...],
     device: str,
     precision: str,
     stamps: tuple[str, ...],
@@ -206,6 +249,8 @@ def make_examine_plan(
         embedder=name,
         dims=0 if folder is None else folder.dims,
         heads=tuple(head.full_name for head in heads),
+        nets=tuple(spec.full_names[0] for spec in net_specs(config)),
+        texts=tuple(item.full_name for item in terms),
         batch=config.embedder.batch if config.embedder else 256,
         device=device,
         precision=precision,

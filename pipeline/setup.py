@@ -18,7 +18,9 @@ from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.match import CodeSearch, join_column, search_column
 from classifiers.blocklists.shared import attach_lists, read_about, share_lists
 from classifiers.hashes.registry import find_kind
+from classifiers.image.protocol import PixelNet
 from classifiers.signals import Classifier
+from classifiers.text.terms import TermList, TermMatcher, TermsError
 from classifiers.weights import WeightsError
 from manifests import durable
 from manifests.cases import SealError, check_recipients
@@ -26,7 +28,7 @@ from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.records import canonical_json
 from pipeline.canary_shard import CanaryShard
 from pipeline.commit import Decider
-from pipeline.config import Config, load_config
+from pipeline.config import Config, NetConfig, load_config
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.errors import ConfigError
 from pipeline.examine import Examiner
@@ -35,7 +37,7 @@ from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.shards import ShardSource, find_shards
 from pipeline.measure import Models
 from pipeline.overrides import read_overrides
-from pipeline.plan import ExaminePlan, ListPlan, Plan, check_same_plan, make_plan, read_recorded
+from pipeline.plan import ListPlan, Plan, check_same_plan, make_plan, read_recorded
 from pipeline.policy import PolicyError
 from pipeline.resolve import (
     check_hashes,
@@ -44,6 +46,7 @@ from pipeline.resolve import (
     read_lists,
     read_models,
     read_policy,
+    read_text_terms,
     resolve_placing,
     stamps_of,
 )
@@ -59,6 +62,7 @@ class Setup:
     sources: tuple[ShardSource, ...]
     plan: Plan
     heads: tuple[Classifier, ...]
+    terms: tuple[TermList, ...]
     decider: Decider
     lists_fd: int
 
@@ -86,12 +90,13 @@ def load_setup(options: WorkerOptions) -> Setup:
         lists = attach_lists(lists_fd, options.index_fd)
         check_hashes(config, lists)
         folder, heads = read_models(config)
-        policy = read_policy(config, lists, heads)
+        terms = read_text_terms(config)
+        policy = read_policy(config, lists, heads, terms)
         # A worker that starts after midnight goes on with what the run began with.
         today = datetime.now(UTC).date() if options.lists_fd is None else date.min
         overrides = read_overrides(config.policy.overrides, lists, policy, today=today)
         check_recipients(config.sealed.recipients)
-    except (ListError, WeightsError, PolicyError, SealError) as error:
+    except (ListError, TermsError, WeightsError, PolicyError, SealError) as error:
         raise ConfigError(str(error)) from None
     if policy.can_withhold and not config.sealed.recipients:
         raise ConfigError(
@@ -100,7 +105,7 @@ def load_setup(options: WorkerOptions) -> Setup:
         )
     device, precision = resolve_placing(config, options, recorded)
     stamps = stamps_of(config, folder, heads)
-    examine = make_examine_plan(config, folder, heads, device, precision, stamps)
+    examine = make_examine_plan(config, folder, heads, terms, device, precision, stamps)
     plan = make_plan(examine, make_decide_plan(config, policy, plans, overrides))
     if recorded is not None:
         check_same_plan(recorded, plan, path=collection.examine_plan)
@@ -111,6 +116,7 @@ def load_setup(options: WorkerOptions) -> Setup:
         sources,
         plan,
         heads,
+        terms,
         Decider(lists, policy, config.sealed.recipients, config.lists.max_near_hits_per_entry, overrides),
         lists_fd,
     )
@@ -151,7 +157,7 @@ def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
             setup.collection,
             setup.plan,
             config.members,
-            _load_models(config, plan, setup.heads),
+            _load_models(setup),
             decoder,
             replace(setup.decider, search=_search_on(plan.device)),
             canaries,
@@ -173,10 +179,13 @@ def _search_on(device: str) -> CodeSearch:
     return DeviceSearch(device)
 
 
-def _load_models(config: Config, plan: ExaminePlan, heads: tuple[Classifier, ...]) -> Models:
+def _load_models(setup: Setup) -> Models:
+    config, plan = setup.config, setup.plan.examine
+    terms = TermMatcher(setup.terms) if setup.terms else None
     hashes = PictureHashes(tuple(find_kind(name) for name in config.hashes.kinds), config.hashes.views)
+    nets = tuple(_load_net(item, plan.threads) for item in config.net)
     if config.embedder is None:
-        return Models(hashes, None, (), plan.batch)
+        return Models(hashes, None, (), nets, terms, plan.batch)
     import torch  # noqa: PLC0415 - half a second and 200 MB that settling does without
 
     from classifiers.embedders.open_clip import OpenClipEmbedder  # noqa: PLC0415 - as above
@@ -195,4 +204,15 @@ def _load_models(config: Config, plan: ExaminePlan, heads: tuple[Classifier, ...
         raise ConfigError(str(error)) from None
     if embedder.dims != plan.dims or embedder.name != plan.embedder:
         raise ConfigError(f"embedder {embedder.name}: {embedder.dims} wide, its folder says {plan.dims}")
-    return Models(hashes, embedder, heads, plan.batch)
+    return Models(hashes, embedder, setup.heads, nets, terms, plan.batch)
+
+
+def _load_net(item: NetConfig, threads: int) -> PixelNet:
+    from classifiers.image.onnx_net import OnnxNet  # noqa: PLC0415 - loads a runtime that settling does without
+
+    try:
+        return OnnxNet(
+            item.file, name=item.name, sha256=item.sha256, preprocessing=item.preprocessing, threads=threads
+        )
+    except WeightsError as error:
+        raise ConfigError(str(error)) from None

@@ -182,7 +182,7 @@ def content_of(scrape: Scrape, keys: set[str]) -> set[bytes]:
         source = ShardSource(path.stem, path, None)
         inventory = take_inventory(source, MembersConfig())
         with Decoder(DecodeLimits()) as decoder:
-            models = Models(PictureHashes((Pdq(),), ("oriented",)), None, (), 64)
+            models = Models(PictureHashes((Pdq(),), ("oriented",)), None, (), (), None, 64)
             features = measure(source, digest_members(source, inventory), models, decoder, on_rows=lambda _: None)
         for row, key in enumerate(features.strings("key")):
             if key in keys and features.digested[row]:

@@ -126,7 +126,7 @@ def test_every_sample_of_any_shard_ends_in_one_decision_and_none_is_kept_unjudge
     place.write_bytes(whole[: max(1, int(len(whole) * share))] if share < 1 else whole)
     inventory = take_inventory(source, CONFIG)
     identities = identities_digest((sample.index, sample.key) for sample in inventory.samples)
-    models = Models(PictureHashes((), ()), None, (), batch)
+    models = Models(PictureHashes((), ()), None, (), (), None, batch)
     features = measure(source, digest_members(source, inventory), models, decoder, on_rows=lambda _: None)
     assert identities_digest(features.identities()) == identities
     decisions = decided(features, LISTS, POLICY)

@@ -131,7 +131,7 @@ def decider(lists: tuple[HashList, ...], search: CodeSearch = search_column) -> 
 
 
 def models(*kinds: str) -> Models:
-    return Models(PictureHashes(tuple(find_kind(name) for name in kinds), VIEWS), None, (), 8)
+    return Models(PictureHashes(tuple(find_kind(name) for name in kinds), VIEWS), None, (), (), None, 8)
 
 
 ALL_KINDS = models("pdq:fullres", "pdq:turned", "phash", "dhash", "whash", "ahash")

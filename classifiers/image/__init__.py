@@ -1,0 +1,1 @@
+"""Nets that read pixels: each gives one score a picture, beside those of the embedder's heads."""

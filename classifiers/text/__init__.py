@@ -1,0 +1,1 @@
+"""Text: captions and URLs in, one column a concept out."""
