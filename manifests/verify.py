@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,16 @@ import pyarrow as pa
 
 from manifests import schema
 from manifests.collection import Collection
-from manifests.commits import Close, Counts, ExamineCommit, FileDigest, RecordError, SettleCommit
+from manifests.commits import Close, Counts, ExamineCommit, RecordError, SettleCommit
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
-from manifests.handover import open_kept
-from manifests.records import Action, FilesError, canonical_json, digest_json, identities_digest, readable_json
+from manifests.records import Action, canonical_json, digest_json, identities_digest, readable_json
+from manifests.verify_release import Report, file_problems, verify_current, verify_names, verify_release
 
 # age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
 _AGE_OVERHEAD_BYTES = 8192
 _AGE_CHUNK_BYTES = 64 << 10
-_CHUNK = 1 << 20
 _FOLDERS = {"examined", "settled", "releases", "sealed", "journal"}
-
-
-@dataclass(slots=True)
-class Report:
-    """What was checked, what is wrong, and the `unsafe_` options that the collection was made under."""
-
-    stamps: tuple[str, ...] = ()
-    checked: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 def verify(root: Path) -> Report:
@@ -55,11 +45,11 @@ def verify(root: Path) -> Report:
     report.stamps = tuple(sorted({stamp for commit in commits.values() for stamp in commit.stamps}))
     numbers = collection.closed_settles()
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
-    _verify_current(collection, released, report)
-    _verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
+    verify_current(collection, released, report)
+    verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
-    _verify_names(root, _FOLDERS | {collection.examine_plan.name, collection.current.name}, report)
+    verify_names(root, _FOLDERS | {collection.examine_plan.name, collection.current.name}, report)
     return report
 
 
@@ -78,8 +68,8 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
         named |= {f"{shard}.json", commit.features.name}
         sealed |= {item.name for item in commit.sealed}
         report.problems += _examined_problems(collection, commit, table, plan)
-    _verify_names(collection.examined, named, report)
-    _verify_names(collection.sealed, sealed, report)
+    verify_names(collection.examined, named, report)
+    verify_names(collection.sealed, sealed, report)
     report.checked.append(f"{len(commits)} examined shards: features, identities, faults, sealed files")
     return commits
 
@@ -155,11 +145,11 @@ def _verify_settle(
         report.problems.append(f"{path}: its totals are not the sums of its shards, or it is another settle's")
     _verify_plan(path.parent, close, report)
     named = {f"{shard}.{suffix}" for shard in close.shards for suffix in ("json", "parquet")}
-    _verify_names(path.parent / "decisions", named, report)
-    _verify_names(path.parent, {"close.json", "plan.json", "summary.json", "flooded.json", "decisions"}, report)
+    verify_names(path.parent / "decisions", named, report)
+    verify_names(path.parent, {"close.json", "plan.json", "summary.json", "flooded.json", "decisions"}, report)
     report.checked.append(f"settle {number:04d}: {counts.samples} samples, each decided exactly once")
     if close.released:
-        _verify_release(collection, close, report)
+        verify_release(collection, close, report)
     elif collection.release(number).exists():
         report.problems.append(f"{collection.release(number)}: exists though settle {number:04d} released nothing")
     return close.released
@@ -217,7 +207,7 @@ def _settled_problems(
     if commit is not None:
         yield from _content_problems(collection, commit, manifest, manifest_path)
     if settled.tar is not None:
-        yield from _file_problems(collection.release(number) / "shards", settled.tar)
+        yield from file_problems(collection.release(number) / "shards", settled.tar)
 
 
 def _content_problems(
@@ -231,79 +221,3 @@ def _content_problems(
     pairs = set(zip(manifest["index"].to_pylist(), manifest["sha256"].to_pylist(), strict=True))
     if not pairs <= judged:
         yield f"{path}: names content that was not judged"
-
-
-def _verify_release(collection: Collection, close: Close, report: Report) -> None:
-    release = collection.release(close.number)
-    if close.uids is None or close.release_summary is None:
-        report.problems.append(f"{release}: released without uids.npy or summary.json")
-    else:
-        report.problems += _file_problems(release, close.release_summary)
-        changed = list(_file_problems(release, close.uids))
-        report.problems += changed or _uid_problems(release, close)
-    _verify_names(release, {"manifest", "shards", "uids.npy", "summary.json"}, report)
-    _verify_names(release / "manifest", {f"{shard}.parquet" for shard in close.shards}, report)
-    if (release / "shards").is_dir():
-        _verify_names(release / "shards", {f"{shard}.tar" for shard in close.shards}, report)
-        try:
-            found = sum(1 for _ in open_kept(collection.root, number=close.number))
-            if found != close.counts.keep:
-                report.problems.append(f"{release}/shards: holds {found} samples, {close.counts.keep} were kept")
-        except (FilesError, OSError) as error:
-            report.problems.append(str(error))
-    report.checked.append(f"release {close.number:04d}: {close.counts.keep} kept samples, manifests, uids, tars")
-
-
-def _uid_problems(release: Path, close: Close) -> Iterator[str]:
-    try:
-        uids = np.load(release / "uids.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        yield f"{release / 'uids.npy'}: cannot be read"
-        return
-    if len(uids) != close.counts.keep:
-        yield f"{release / 'uids.npy'}: holds {len(uids)} uids, {close.counts.keep} samples were kept"
-    previous = None
-    for start in range(0, len(uids), _CHUNK):
-        part = np.asarray(uids[start : start + _CHUNK])
-        big, small = part["f0"], part["f1"]
-        rising = (big[1:] > big[:-1]) | ((big[1:] == big[:-1]) & (small[1:] >= small[:-1]))
-        if not bool(rising.all()) or (previous is not None and tuple(part[0]) < previous):
-            yield f"{release / 'uids.npy'}: is not sorted"
-        previous = tuple(part[-1])
-    for shard in close.shards:
-        try:
-            table = schema.read(release / "manifest" / f"{shard}.parquet")
-        except schema.TableError:
-            continue  # told with the shard's settle record
-        wanted = np.frombuffer(b"".join(table["uid"].to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
-        keys = np.ascontiguousarray(wanted).view(uids.dtype).reshape(-1)
-        places = np.searchsorted(uids, keys)
-        if (len(uids) == 0 and len(keys)) or bool((uids[np.minimum(places, len(uids) - 1)] != keys).any()):
-            yield f"{release / 'uids.npy'}: lacks a kept sample of shard {shard}"
-
-
-def _verify_current(collection: Collection, released: list[int], report: Report) -> None:
-    text = collection.current.read_bytes() if collection.current.is_file() else b""
-    wanted = f"{released[-1]:04d}\n" if released else ""
-    if text != wanted.encode():
-        report.problems.append(
-            f"{collection.current}: does not name the newest release ({wanted.strip() or 'none'})"
-        )
-    for path in (collection.root / "releases").glob("*"):
-        if not path.name.isdigit() or int(path.name) not in released:
-            report.problems.append(f"{path}: belongs to no closed release")
-
-
-def _file_problems(folder: Path, file: FileDigest) -> Iterator[str]:
-    path = folder / file.name
-    if not path.is_file() or path.stat().st_size != file.size:
-        yield f"{path}: missing or not of the size its record names"
-        return
-    with path.open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-            yield f"{path}: bytes differ from the digest in its record"
-
-
-def _verify_names(folder: Path, named: set[str], report: Report) -> None:
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    report.problems += [f"{folder / name}: named by no record" for name in sorted(found - named)]

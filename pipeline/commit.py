@@ -24,7 +24,8 @@ from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
 from manifests.features import ShardFeatures, encode_features, faulted_samples, withhold
 from manifests.records import identities_digest
 from pipeline.errors import RunError
-from pipeline.matching import entries_of, match_shard
+from pipeline.hits import entries_of
+from pipeline.matching import match_shard
 from pipeline.overrides import Overrides
 from pipeline.plan import Plan
 from pipeline.policy import Policy

@@ -1,19 +1,16 @@
 """From features to list hits: what a shard, or a whole collection, asks the lists, and what they answer.
 
-Owns the table of hits and the cap on them. Leaves the searching to `classifiers.blocklists.match` and what a hit
-leads to, to `verdicts.py`. No hit is ever written outside a sealed file.
+Owns what is asked and the answer. Leaves the searching to `classifiers.blocklists.match`, the table of hits and the
+cap on it to `hits.py`, and what a hit leads to, to `verdicts.py`.
 
 - A shard is matched by itself when it is examined, with an index; at settle all shards are matched together, by a
   join. Both give the same table.
-- A hit names an entry by its number in the stored list. Hits on canaries are kept apart from all others.
-- An entry with more near hits than the cap is taken for a bad one: its near hits are marked, its exact ones stay.
+- Hits on canaries are kept apart from all others.
 """
 
 from __future__ import annotations
 
-import base64
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,25 +22,9 @@ from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import CodeSearch, EntryHits, match_codes, match_digests
 from manifests.features import ShardFeatures
 from manifests.schema import CODE_BYTES, algorithm_of
+from pipeline.hits import HITS_SCHEMA, Entry, cancel_hits, cap_hits, count_near, over_cap
 
 CRAWL = "crawl"  # the view of a digest that the crawl recorded, before anything was re-encoded
-
-HITS_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("list", pa.int16()),  # place in the run's feeds
-        ("basis", pa.string()),  # listed-exact, listed-near
-        ("algorithm", pa.string()),
-        ("entry", pa.int32()),
-        ("distance", pa.int16()),  # null where exact
-        ("view", pa.string()),  # hash column; "crawl" or null where exact
-        ("variant", pa.int16()),  # null where exact
-        ("capped", pa.bool_()),
-    ]
-)
-
-# A list by its place among the feeds, an algorithm, the number of an entry.
-Entry = tuple[int, str, int]
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -155,7 +136,7 @@ def find_hits(queries: Queries, lists: Sequence[HashList], search: CodeSearch) -
 
     An entry that several variants of one code hit is one hit, with the nearest of them, the first where they tie.
     """
-    tables = [_no_hits()]
+    tables = [HITS_SCHEMA.empty_table()]
     canary = [np.zeros(0, np.bool_)]
     for place, source in enumerate(lists):
         for (algorithm, view), digests in queries.digests.items():
@@ -177,67 +158,6 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
 
 
-def entries_of(named: Iterable[tuple[str, str, int]], lists: Sequence[HashList]) -> frozenset[Entry]:
-    """Return entries named by list id, algorithm and number by the places of their lists."""
-    return frozenset(
-        (place, algorithm, number)
-        for list_id, algorithm, number in named
-        for place, item in enumerate(lists)
-        if item.list_id == list_id
-    )
-
-
-def count_near(hits: pa.Table, samples: NDArray[np.int64]) -> Counter[Entry]:
-    """Count the samples that come near to each entry and that no list holds exactly.
-
-    `samples` is the sample of every row. Copies that are listed exactly may be withheld any time; were they
-    counted, the cap would depend on when.
-    """
-    is_near = pc.equal(hits["basis"], "listed-near")
-    exact = np.unique(samples[hits.filter(pc.invert(is_near))["row"].to_numpy()])
-    near = hits.filter(is_near)
-    near = near.filter(pa.array(~np.isin(samples[near["row"].to_numpy()], exact)))
-    columns = (near[name].to_pylist() for name in ("list", "algorithm", "entry"))
-    of_rows = samples[near["row"].to_numpy()].tolist()
-    return Counter((place, name, entry) for place, name, entry, _ in set(zip(*columns, of_rows, strict=True)))
-
-
-def cap_hits(hits: pa.Table, over: frozenset[Entry]) -> pa.Table:
-    """Mark the near hits on the entries in `over`."""
-    if not hits.num_rows:
-        return hits
-    columns = [hits[name].to_pylist() for name in ("list", "algorithm", "entry", "basis")]
-    marks = [
-        basis == "listed-near" and (place, name, entry) in over
-        for place, name, entry, basis in zip(*columns, strict=True)
-    ]
-    return hits.set_column(hits.schema.get_field_index("capped"), "capped", pa.array(marks, pa.bool_()))
-
-
-def cancel_hits(hits: pa.Table, cancelled: frozenset[Entry]) -> pa.Table:
-    """Leave out the near hits on entries that an override record cancels; exact ones stay."""
-    if not cancelled:
-        return hits
-    marked = cap_hits(hits, cancelled)["capped"]
-    return hits.filter(pc.invert(marked)).combine_chunks()
-
-
-def over_cap(counts: Counter[Entry], cap: int) -> frozenset[Entry]:
-    """Return the entries with more near hits than the cap."""
-    return frozenset(entry for entry, count in counts.items() if count > cap)
-
-
-def follow_rows(hits: pa.Table, before: ShardFeatures, after: ShardFeatures) -> pa.Table:
-    """Return the hits of a shard for the rows it has after more of its samples were withheld."""
-    gone = np.setdiff1d(after.indices()[after.withheld()], before.indices()[before.withheld()])
-    stays = np.flatnonzero(~np.isin(before.indices(), gone))
-    places = np.full(len(before.indices()), -1, np.int64)
-    places[stays] = np.flatnonzero(~np.isin(after.indices(), gone))
-    moved = places[hits["row"].to_numpy()]
-    kept = hits.set_column(0, "row", pa.array(moved, pa.int64()))
-    return kept.filter(pa.array(moved >= 0)).combine_chunks()
-
-
 def match_shard(
     features: ShardFeatures,
     lists: Sequence[HashList],
@@ -249,21 +169,6 @@ def match_shard(
     """Return the hits of one shard by itself, near ones on entries in `cancelled` left out, capped ones marked."""
     hits = cancel_hits(find_hits(gather_queries(features, lists), lists, search).hits, cancelled)
     return cap_hits(hits, over_cap(count_near(hits, features.indices().astype(np.int64)), max_near_hits))
-
-
-def encode_hits(hits: pa.Table) -> str:
-    """Return a table of hits as text, for the pipe to a worker; no hits are the empty text."""
-    if not hits.num_rows:
-        return ""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, hits.schema) as stream:
-        stream.write_table(hits)
-    return base64.b64encode(sink.getvalue()).decode()
-
-
-def decode_hits(text: str) -> pa.Table:
-    """Return the table that `encode_hits` wrote."""
-    return pa.ipc.open_stream(base64.b64decode(text)).read_all() if text else _no_hits()
 
 
 def _nearest(found: EntryHits, codes: CodeQueries) -> Iterator[tuple[int, EntryHits]]:
@@ -300,10 +205,6 @@ def _table(
         pa.array(np.zeros(count, np.bool_)),
     )
     return pa.table(columns, schema=HITS_SCHEMA)
-
-
-def _no_hits() -> pa.Table:
-    return HITS_SCHEMA.empty_table()
 
 
 def searched(features: ShardFeatures) -> dict[str, NDArray[np.bool_]]:

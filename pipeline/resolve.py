@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import fields
 
-from classifiers.blocklists.lists import HashList, make_feeds
+from classifiers.blocklists.lists import HashList
 from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import find_kind, kind_names
@@ -21,11 +20,9 @@ from classifiers.signals import Classifier
 from classifiers.text.terms import TermList, read_terms, shipped_terms
 from classifiers.weights import check_name, check_pin
 from manifests.schema import CODE_BYTES
-from pipeline.config import VIEWS, Config, ListConfig
+from pipeline.config import VIEWS, Config
 from pipeline.errors import ConfigError
 from pipeline.executors.protocol import WorkerOptions
-from pipeline.lists.manifest import ListManifest
-from pipeline.lists.store import ListStore
 from pipeline.measure import TEXTS
 from pipeline.overrides import Overrides
 from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
@@ -68,68 +65,6 @@ def read_models(config: Config) -> tuple[ClipFolder | None, tuple[Classifier, ..
     for duplicate in sorted({text for text in names if names.count(text) > 1}):
         raise ConfigError(f"two [[head]] files call themselves {duplicate!r}; names are unique")
     return folder, heads
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class RunLists:
-    """The lists of a run: as they are matched, and as the plan names them."""
-
-    feeds: tuple[HashList, ...]
-    plans: tuple[ListPlan, ...]
-
-
-def read_lists(config: Config, *, now: datetime) -> RunLists:
-    """Read the lists of a run out of the store.
-
-    Raises:
-        ListError: one is missing, withdrawn, changed on disk, or holds nothing that a picture can be matched with.
-        ConfigError: one has expired or is too old.
-    """
-    feeds: list[HashList] = []
-    plans = []
-    if config.lists.unsafe_plain_lists:
-        warnings.warn(f"{PLAIN_LISTS_STAMP}: lists may lie unencrypted in the store", UnsafeWarning, stacklevel=2)
-    for item in config.list:
-        assert config.lists.store is not None  # `load_config` refuses lists without a store
-        store = ListStore(config.lists.store, config.lists.key, config.lists.unsafe_plain_lists)
-        manifest, stored = store.read(item.id, item.version or None)
-        _check_fresh(item, manifest, now)
-        feeds += make_feeds(
-            stored,
-            list_id=item.id,
-            version=manifest.version,
-            purpose=manifest.purpose,
-            source=manifest.received_from.strip().casefold() or item.id,
-            set_digest=manifest.set_digest,
-            radius=item.radius,
-            radius64=item.radius64,
-        )
-        plans.append(
-            ListPlan(
-                id=item.id,
-                version=manifest.version,
-                purpose=manifest.purpose,
-                radius=item.radius,
-                radius64=item.radius64,
-                set_digest=manifest.set_digest,
-                entries=sum(manifest.entries.values()),
-                effects=tuple(sorted(manifest.effects.items())),
-                canaries=sum(manifest.canaries.values()),
-            )
-        )
-    return RunLists(tuple(feeds), tuple(plans))
-
-
-def _check_fresh(item: ListConfig, manifest: ListManifest, now: datetime) -> None:
-    again = "import the owner's newest version"
-    if manifest.expired(now.date()):
-        raise ConfigError(f"list {manifest.name} expired on {manifest.expires}; {again}, or take the list out")
-    age = manifest.age_days(now)
-    if item.max_age_days and age > item.max_age_days:
-        raise ConfigError(
-            f"list {manifest.name} was imported {age} days ago, more than max_age_days = {item.max_age_days}; "
-            f"{again}"
-        )
 
 
 def read_text_terms(config: Config) -> tuple[TermList, ...]:

@@ -33,9 +33,9 @@ from pipeline.errors import CanaryError, ExitCode, InputError, RunError
 from pipeline.executors.inline import InlineExecutor
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
+from pipeline.hits import encode_hits
 from pipeline.ingest.shards import ShardSource
 from pipeline.leftovers import clear_leftovers
-from pipeline.matching import encode_hits
 from pipeline.progress import show_progress
 from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
 from pipeline.settle import fault_share_problems, read_commit

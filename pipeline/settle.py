@@ -30,9 +30,9 @@ from manifests.records import Action
 from pipeline.commit import Decider, commit_shard, facts_of, remove_unnamed
 from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError, InputError
+from pipeline.hits import follow_rows
 from pipeline.ingest.samples import Sample, take_inventory
 from pipeline.ingest.shards import ShardSource
-from pipeline.matching import follow_rows
 from pipeline.plan import Plan
 from pipeline.verdicts import SampleDecisions, blank_withheld
 

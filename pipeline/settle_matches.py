@@ -27,19 +27,8 @@ from manifests.collection import Collection
 from manifests.commits import ExamineCommit, Flood
 from pipeline.canary_shard import check_found, expected_hits
 from pipeline.commit import Decider
-from pipeline.matching import (
-    CodeQueries,
-    DigestQueries,
-    Entry,
-    Queries,
-    cancel_hits,
-    cap_hits,
-    combine_queries,
-    count_near,
-    entries_of,
-    find_hits,
-    gather_queries,
-)
+from pipeline.hits import Entry, cancel_hits, cap_hits, count_near, entries_of
+from pipeline.matching import CodeQueries, DigestQueries, Queries, combine_queries, find_hits, gather_queries
 from pipeline.settle import load_features
 
 MAX_QUERIES = 4_000_000  # codes of 32 bytes: 128 MB, and as much again while they are grouped

@@ -43,13 +43,13 @@ from pipeline.resolve import (
     check_hashes,
     make_decide_plan,
     make_examine_plan,
-    read_lists,
     read_models,
     read_policy,
     read_text_terms,
     resolve_placing,
     stamps_of,
 )
+from pipeline.run_lists import read_lists
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from manifests.schema import TableError, read
 from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
 from pipeline.examine import Examiner, examine_shard, retry_samples
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
-from pipeline.matching import decode_hits
+from pipeline.hits import decode_hits
 from pipeline.settle import Settler, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup, make_examiner
 

@@ -39,9 +39,10 @@ from classifiers.blocklists.match import match_codes, match_digests, search_colu
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
+from pipeline.hits import encode_hits
 from pipeline.lists.categories import keep_matched
-from pipeline.matching import encode_hits, find_hits, gather_queries
-from pipeline.resolve import read_lists
+from pipeline.matching import find_hits, gather_queries
+from pipeline.run_lists import read_lists
 from pipeline.runs import Part, examine_all
 from pipeline.settle import load_features, read_commit
 from pipeline.settle_matches import match_collection

@@ -19,19 +19,17 @@ from classifiers.blocklists.match import search_column
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
 from manifests.features import HashColumn, ShardFeatures, decode_features, encode_features, withhold
 from manifests.schema import algorithm_of
-from pipeline.matching import (
+from pipeline.hits import (
     HITS_SCHEMA,
     cancel_hits,
     cap_hits,
     count_near,
     decode_hits,
     encode_hits,
-    find_hits,
     follow_rows,
-    gather_queries,
-    match_shard,
     over_cap,
 )
+from pipeline.matching import find_hits, gather_queries, match_shard
 
 SETTINGS = settings(max_examples=60, deadline=None)
 COLUMNS = {"pdq:fullres.oriented": 8, "pdq:fullres.stored": 8, "phash:imagehash-4.3.2.oriented": 1,

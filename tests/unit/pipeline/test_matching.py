@@ -20,18 +20,8 @@ from classifiers.blocklists.match import INDEX_FROM_CODES, join_column, search_c
 from classifiers.blocklists.shared import attach_lists, share_indexes, share_lists
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
 from manifests.features import HashColumn, ShardFeatures
-from pipeline.matching import (
-    HITS_SCHEMA,
-    cancel_hits,
-    combine_queries,
-    count_near,
-    decode_hits,
-    encode_hits,
-    find_hits,
-    gather_queries,
-    over_cap,
-    searched,
-)
+from pipeline.hits import HITS_SCHEMA, cancel_hits, count_near, decode_hits, encode_hits, over_cap
+from pipeline.matching import combine_queries, find_hits, gather_queries, searched
 
 RANDOM = np.random.default_rng(8)
 STORED, PHASH = "pdq:fullres.stored", "phash:imagehash-4.3.2.oriented"

@@ -13,7 +13,8 @@ from made_lists import made_feeds, made_list, stored_list
 
 from classifiers.blocklists.match import search_column
 from pipeline.errors import ConfigError
-from pipeline.matching import entries_of, match_shard
+from pipeline.hits import entries_of
+from pipeline.matching import match_shard
 from pipeline.overrides import NO_OVERRIDES, read_overrides
 from pipeline.policy import SignalSpec, load_policy
 from pipeline.verdicts import decide_samples, list_signal_specs
