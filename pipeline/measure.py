@@ -90,7 +90,7 @@ def measure(
     sheet = _Sheet(count, dims, models)
     if models.terms is not None:
         samples = [sample for sample, _ in rows.rows]
-        captions = models.terms.score_texts([sample.caption for sample in samples])
+        captions = models.terms.score_texts([sample.screened for sample in samples])
         urls = models.terms.score_urls([sample.url for sample in samples])
         for where, scores in zip(TEXTS, (captions, urls), strict=True):
             sheet.scores |= {f"{where}.{concept}": values for concept, values in scores.items()}

@@ -76,7 +76,7 @@ class ExaminePlan:
 
 @dataclass(frozen=True, slots=True)
 class ListPlan:
-    """A list by id, version and content, and what its native categories lead to."""
+    """A list by id, version and content, what its native categories lead to, and how many canaries it must find."""
 
     id: str
     version: int

@@ -23,6 +23,7 @@ from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, C
 from manifests.commits import Close, Counts, FileDigest, Flood, SettleCommit
 from manifests.records import canonical_json, readable_json
 from pipeline.plan import Plan
+from pipeline.settle_matches import CollectionHits
 
 UID_DTYPE = np.dtype([("f0", "<u8"), ("f1", "<u8")])  # DataComp's subset format: two halves, big half first
 _CHUNK = 1 << 20
@@ -89,7 +90,7 @@ def close_settle(
     shards: Sequence[str],
     *,
     refused: Sequence[str],
-    flooded: Sequence[Flood],
+    matched: CollectionHits,
 ) -> Close:
     """Write everything that is about the whole settle and close it."""
     counts, digests = count_settled(collection, number, shards)
@@ -112,8 +113,8 @@ def close_settle(
         shards=digests,
         released=not refused,
         refused=tuple(refused),
-        canaries=sum(item.canaries for item in plan.decide.lists),
-        flooded=tuple(flooded),
+        canaries=matched.canaries,
+        flooded=matched.flooded,
         uids=uids,
         release_summary=summary,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from classifiers.blocklists.lists import HashList, make_feeds
+from pipeline.canary_shard import expected_hits
 from pipeline.config import Config, ListConfig
 from pipeline.errors import ConfigError
 from pipeline.lists.manifest import ListManifest
@@ -42,7 +43,7 @@ def read_lists(config: Config, *, now: datetime) -> RunLists:
         store = ListStore(config.lists.store, config.lists.key, config.lists.unsafe_plain_lists)
         manifest, stored = store.read(item.id, item.version or None)
         _check_fresh(item, manifest, now)
-        feeds += make_feeds(
+        mine = make_feeds(
             stored,
             list_id=item.id,
             version=manifest.version,
@@ -52,6 +53,7 @@ def read_lists(config: Config, *, now: datetime) -> RunLists:
             radius=item.radius,
             radius64=item.radius64,
         )
+        feeds += mine
         plans.append(
             ListPlan(
                 id=item.id,
@@ -62,7 +64,7 @@ def read_lists(config: Config, *, now: datetime) -> RunLists:
                 set_digest=manifest.set_digest,
                 entries=sum(manifest.entries.values()),
                 effects=tuple(sorted(manifest.effects.items())),
-                canaries=sum(manifest.canaries.values()),
+                canaries=sum(1 for _ in expected_hits(mine)),
             )
         )
     return RunLists(tuple(feeds), tuple(plans))

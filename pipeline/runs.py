@@ -165,7 +165,7 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         if errors:
             kind = InputError if all(item.exit_code == ExitCode.INPUT for item in errors) else RunError
             raise kind("\n".join(item.error for item in errors) + "\nnothing was released")
-        return close_settle(collection, setup.plan, number, shards, refused=refused, flooded=matched.flooded), False
+        return close_settle(collection, setup.plan, number, shards, refused=refused, matched=matched), False
 
 
 def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerOptions:

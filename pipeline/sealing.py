@@ -6,6 +6,7 @@ Owns their columns: all features of the sample, its decision with every signal, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import pyarrow as pa
 
@@ -54,6 +55,7 @@ def _hits(
     samples = set(hidden["index"].to_pylist())
     places = [row for row, index in enumerate(features.indices().tolist()) if index in samples]
     found: dict[int, list[dict[str, object]]] = {row: [] for row in places}
+    categories_of = cache(lambda place, *entry: lists[place].categories_of(*entry))  # a walk over the list each
     for hit in hits.to_pylist():
         if hit["row"] in found:
             source = lists[hit["list"]]
@@ -63,7 +65,7 @@ def _hits(
                     "version": source.version,
                     "purpose": source.purpose,
                     "feed": source.feed,
-                    "categories": source.categories_of(hit["algorithm"], hit["entry"]),
+                    "categories": categories_of(hit["list"], hit["algorithm"], hit["entry"]),
                     **{name: hit[name] for name in _OF_HIT},
                 }
             )

@@ -32,14 +32,19 @@ from pipeline.matching import CodeQueries, DigestQueries, Queries, combine_queri
 from pipeline.settle import load_features
 
 MAX_QUERIES = 4_000_000  # codes of 32 bytes: 128 MB, and as much again while they are grouped
+MAX_ROWS = 500_000  # a list of digests alone asks no codes, and must not gather a whole collection either
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CollectionHits:
-    """What a collection hits. hits: by shard, those without any left out. flooded: the entries over the cap."""
+    """What a collection hits. hits: by shard, those without any left out. flooded: the entries over the cap.
+
+    canaries: how many were asked, in every part, and found.
+    """
 
     hits: Mapping[str, pa.Table]
     flooded: tuple[Flood, ...]
+    canaries: int
 
 
 def match_collection(
@@ -61,12 +66,13 @@ def match_collection(
     found: dict[str, pa.Table] = {}
     counts: Counter[Entry] = Counter()
     cancelled = entries_of(decider.overrides.near, decider.lists)
-    for part in _parts(collection, commits, decider.lists):
+    expected = list(expected_hits(decider.lists))
+    for part in _parts(collection, commits if decider.lists else (), decider.lists):
         canaries = canary_queries(decider.lists, part.rows, part.queries[0].names)
         queries = combine_queries([*part.queries, *canaries])
         answer = find_hits(queries, decider.lists, search)
         ours = _rows_from(answer.canaries, part.rows)
-        check_found(list(expected_hits(decider.lists)), ours, decider.lists)
+        check_found(expected, ours, decider.lists)
         hits = answer.hits.slice(*_span(answer.hits["row"].to_numpy(), 0, part.rows))
         hits = cancel_hits(hits, cancelled)
         counts += count_near(hits, np.concatenate(part.samples))
@@ -82,7 +88,8 @@ def match_collection(
             if count > decider.max_near_hits
         )
     over = entries_of([(item.list_id, item.algorithm, item.entry) for item in flooded], decider.lists)
-    return CollectionHits({shard: cap_hits(table, over) for shard, table in found.items()}, flooded)
+    capped = {shard: cap_hits(table, over) for shard, table in found.items()}
+    return CollectionHits(capped, flooded, len(expected) if commits else 0)
 
 
 def canary_queries(lists: Sequence[HashList], first_row: int, names: tuple[str, ...]) -> Iterator[Queries]:
@@ -121,7 +128,7 @@ def _parts(collection: Collection, commits: Sequence[ExamineCommit], lists: Sequ
         part.samples.append(first_sample + features.indices().astype(np.int64))
         part.rows += features.table.num_rows
         first_sample += int(features.indices().max(initial=-1)) + 1
-        if part.codes >= MAX_QUERIES:
+        if part.codes >= MAX_QUERIES or part.rows >= MAX_ROWS:
             yield part
             part = _Part([], [], [], [], 0, 0)
     if part.shards:

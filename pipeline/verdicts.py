@@ -105,11 +105,12 @@ def decide_samples(
     sample_fault, fault = features.strings("sample_fault"), features.strings("fault")
     role = features.strings("role")
     action = rows.action.astype(np.int8)
+    capped = _capped_rows(hits, lists, policy)
     for row, kind in enumerate(role):
         is_faulty = bool(sample_fault[row] or fault[row])
         if kind == "copied" and rows.rule[row] < 0 and not is_faulty:
             action[row] = Action.KEEP
-        elif is_faulty or kind != "image" or rows.missing[row]:
+        elif is_faulty or kind != "image" or rows.missing[row] or row in capped:
             action[row] = max(int(action[row]), Action.QUARANTINE)
     before = features.withheld()
     index = features.indices()
@@ -119,7 +120,6 @@ def decide_samples(
     sensitive = np.array([bool(rows.sensitive[start:end].any()) for start, end in spans], np.bool_)
     withheld = before[deciding] | sensitive | (action[deciding] == Action.SEAL)
     actions = np.where(before[deciding], np.int8(-1), action[deciding])
-    capped = set(hits.filter(hits["capped"])["row"].to_pylist())
     reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row], capped) for row in deciding]
     columns = {
         "shard": features.table["shard"].take(pa.array(deciding)).to_pylist(),
@@ -157,6 +157,22 @@ def _reason(rows: Decided, policy: Policy, row: int, fault: str | None, capped: 
     if fault:
         return f"fault:{fault}"
     return HIT_CAP if row in capped else "unknown"
+
+
+def _capped_rows(hits: pa.Table, lists: Sequence[HashList], policy: Policy) -> set[int]:
+    """Return the rows that an entry over the hit cap is near to by a code that the policy reads.
+
+    They are never kept, also where another entry is farther away than any rule asks.
+    """
+    read = {
+        (place, algorithm)
+        for place, item in enumerate(lists)
+        for algorithm in item.columns
+        if not {f"list.{item.feed}.{algorithm}{_DISTANCE}", f"list.{item.feed}.lists"}.isdisjoint(policy.signals)
+    }
+    marked = hits.filter(hits["capped"])
+    columns = (marked[name].to_pylist() for name in ("row", "list", "algorithm"))
+    return {row for row, place, algorithm in zip(*columns, strict=True) if (place, algorithm) in read}
 
 
 def _exact(features: ShardFeatures, hits: pa.Table) -> NDArray[np.float32]:

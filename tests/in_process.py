@@ -39,3 +39,11 @@ def files(folder: Path, *, but: str = "") -> dict[str, tuple[int, int, str]]:
             stat = path.stat()
             found[name] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
     return found
+
+
+def message(done: Command) -> str:
+    """The one message of a refusal, with its form checked."""
+    assert "Traceback" not in done.err + done.out
+    lines = [line for line in done.err.splitlines() if not line.startswith(("examine: ", "settle: "))]
+    assert [line.startswith("error: ") for line in lines] == [True] + [False] * (len(lines) - 1), done.err
+    return "\n".join(lines)

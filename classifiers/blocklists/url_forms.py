@@ -7,14 +7,13 @@ The canonical form (RFC 3986, 6.2.2 and 6.2.3, without dot segments):
 - in the path, escapes of letters, digits and -._~ are decoded, other escapes have upper-case digits, and what may
   not stand there is escaped as UTF-8; the query is kept as it is, an empty one is dropped.
 
-A list holds the SHA-256 of this form of just what its owner wrote; who matches tries `url_forms`.
+A list holds the SHA-256 of this form of just what its owner wrote; other schemes and www. are a matcher's to try.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TypeAlias
 from urllib.parse import quote, urlsplit
 
 import idna
@@ -25,26 +24,22 @@ _ESCAPE = re.compile(r"%([0-9a-fA-F]{2})?")
 _MAX_HOST = 253  # characters, RFC 1035
 _SAFE_IN_PATH = "/%:@!$&'()*+,;="
 
-_Parts: TypeAlias = tuple[str, str, int | None, str]  # scheme, host, port unless it is the scheme's, path and query
-
 
 def canonical_url(text: str) -> str | None:
     """Return the canonical form; None if `text` is no http or https URL."""
-    parts = _parse(text)
-    return None if parts is None else _form(*parts)
-
-
-def url_forms(text: str) -> tuple[str, ...]:
-    """Return the canonical form, and those of the other scheme and with or without www.; none if it is no URL."""
-    parts = _parse(text)
-    if parts is None:
-        return ()
-    scheme, host, port, rest = parts
-    hosts = [host]
-    if not _is_address(host):
-        hosts.append(host.removeprefix("www.") if host.startswith("www.") else f"www.{host}")
-    schemes = sorted(_PORTS, key=lambda other: other != scheme)
-    return tuple(_form(scheme, host, port, rest) for scheme in schemes for host in hosts)
+    try:
+        text.encode()
+        parts = urlsplit(text.strip())
+        host, port = ascii_domain(parts.hostname or ""), parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or host is None:
+        return None
+    path = quote(_ESCAPE.sub(_unescape, parts.path or "/"), safe=_SAFE_IN_PATH)
+    query = f"?{parts.query}" if parts.query else ""
+    place = f"[{host}]" if ":" in host else host
+    named = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{place}{named}{path}{query}"
 
 
 def ascii_domain(host: str) -> str | None:
@@ -61,34 +56,6 @@ def ascii_domain(host: str) -> str | None:
     if _is_address(host):
         return str(ipaddress.ip_address(host))
     return host if len(host) <= _MAX_HOST and _HOST.fullmatch(host) else None
-
-
-def domain_suffixes(host: str) -> tuple[str, ...]:
-    """Return a host and all domains above it, the longest first; of an address itself alone, of no host none."""
-    domain = ascii_domain(host)
-    if domain is None or _is_address(domain):
-        return () if domain is None else (domain,)
-    labels = domain.split(".")
-    return tuple(".".join(labels[first:]) for first in range(len(labels)))
-
-
-def _parse(text: str) -> _Parts | None:
-    try:
-        text.encode()
-        parts = urlsplit(text.strip())
-        host, port = ascii_domain(parts.hostname or ""), parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in _PORTS or host is None:
-        return None
-    path = quote(_ESCAPE.sub(_unescape, parts.path or "/"), safe=_SAFE_IN_PATH)
-    query = f"?{parts.query}" if parts.query else ""
-    return parts.scheme, host, None if port == _PORTS[parts.scheme] else port, path + query
-
-
-def _form(scheme: str, host: str, port: int | None, rest: str) -> str:
-    place = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{place}{rest}" if port in (None, _PORTS[scheme]) else f"{scheme}://{place}:{port}{rest}"
 
 
 def _unescape(escape: re.Match[str]) -> str:

@@ -68,8 +68,9 @@ class Pdq:
             ValueError: the array has another shape or dtype.
         """
         check_pixels(pixels)
-        if min(pixels.shape[:2]) < reference.MIN_SIDE_PX:
-            return None
+        return None if min(pixels.shape[:2]) < reference.MIN_SIDE_PX else self._hash(pixels)
+
+    def _hash(self, pixels: Pixels) -> HashCode:
         return encode_fast(pixels) or encode_slowly(pixels)
 
 

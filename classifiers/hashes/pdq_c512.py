@@ -13,14 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.hashes.pdq import CODE_BYTES, Pdq
-from classifiers.hashes.pdq_reference import VARIANTS
+from classifiers.hashes.pdq import Pdq
 from classifiers.signals import HashCode, Pixels, check_pixels
 
 LARGEST_SIDE_PX = 512
 
 
-class PdqC512:
+class PdqC512(Pdq):
     """The hash kind `pdq:c512`: as `Pdq`, of at most 512 x 512 pixels.
 
     Source: facebook/ThreatExchange, pdq/cpp/io/pdqio.cpp (`pdqHash256FromFile`) and pdq/cpp/CImg.h (`get_resize`,
@@ -35,20 +34,11 @@ class PdqC512:
 
     # Recipe: the C++ reference's, with its 512 px.
     name = "pdq:c512"
-    variants = VARIANTS  # the picture, its turns and its mirror images
-    code_bytes = CODE_BYTES
 
     def encode(self, pixels: Pixels) -> HashCode | None:
-        """Hash one picture; None where a side is under 5 px and none is over 512, as in the reference.
-
-        Args:
-            pixels: H x W x 3 uint8, RGB.
-
-        Raises:
-            ValueError: the array has another shape or dtype.
-        """
+        """Hash one picture; None where a side is under 5 px and none is over 512, as in the reference."""
         check_pixels(pixels)
-        return Pdq().encode(at_most_512(pixels))
+        return super().encode(at_most_512(pixels))
 
 
 def at_most_512(pixels: Pixels) -> Pixels:

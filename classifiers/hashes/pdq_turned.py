@@ -15,33 +15,20 @@ import numpy as np
 
 from classifiers.hashes import pdq_reference as reference
 from classifiers.hashes import pdq_rounding as rounding
-from classifiers.hashes.pdq import CODE_BYTES, MIN_QUALITY
+from classifiers.hashes.pdq import MIN_QUALITY, Pdq
 from classifiers.hashes.pdq_linear import shrink_turned
-from classifiers.signals import HashCode, Pixels, check_pixels
+from classifiers.signals import HashCode, Pixels
 
 _DCT = reference.DCT.astype(np.float32)
 
 
-class PdqTurned:
+class PdqTurned(Pdq):
     """The hash kind `pdq:turned`: codes of the picture and of its seven real turns and mirror images."""
 
     # Recipe: every pixel counts; the turned pictures are decimated where their own pixels would be picked.
     name = "pdq:turned"
-    variants = reference.VARIANTS  # the picture, its turns and its mirror images
-    code_bytes = CODE_BYTES
 
-    def encode(self, pixels: Pixels) -> HashCode | None:
-        """Hash one picture; None where a side is under 5 px.
-
-        Args:
-            pixels: H x W x 3 uint8, RGB.
-
-        Raises:
-            ValueError: the array has another shape or dtype.
-        """
-        check_pixels(pixels)
-        if min(pixels.shape[:2]) < reference.MIN_SIDE_PX:
-            return None
+    def _hash(self, pixels: Pixels) -> HashCode:
         small = shrink_turned(pixels)
         blocks = _DCT @ small @ _DCT.T
         both = np.concatenate([blocks, blocks.transpose(0, 2, 1)]).reshape(reference.VARIANTS, -1)

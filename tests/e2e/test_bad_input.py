@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from in_process import call, files
-from scrapes import Command, Scrape, jpeg, shardscrub, write_tar
+from in_process import call, files, message
+from scrapes import Scrape, jpeg, shardscrub, write_tar
 
 from classifiers.embedders.folder import CONFIG_FILE, WEIGHTS_FILE
 from classifiers.weights import digest_folder
@@ -21,14 +21,6 @@ def scrape(tmp_path) -> Scrape:
     made = Scrape.make(tmp_path / "scrape", release={})
     write_tar(made.shards / "00000.tar", [("a.jpg", IMAGE)])
     return made
-
-
-def message(done: Command) -> str:
-    """The one message of a refusal, with its form checked."""
-    assert "Traceback" not in done.err + done.out
-    lines = [line for line in done.err.splitlines() if not line.startswith(("examine: ", "settle: "))]
-    assert [line.startswith("error: ") for line in lines] == [True] + [False] * (len(lines) - 1), done.err
-    return "\n".join(lines)
 
 
 def model_folder(root: Path, *, stand_in: bool = False) -> dict[str, object]:

@@ -35,6 +35,12 @@ SAMPLES = {  # key: (redness of the picture, caption, url)
     "partner": (60, "the word zzquux stands here", None),
     "nothing": (60, None, None),
 }
+# Captions that another caption of the same sample would hide, are no text, or cannot be read as JSON.
+HIDDEN = {
+    "behind-json": [("txt", b"a child by a lake"), ("json", b'{"caption": "a bridge"}')],
+    "no-text": [("json", b'{"caption": ["a bridge", "a child"]}')],
+    "no-json": [("json", b'{"caption": "a child", ')],
+}
 
 
 def write_redness(path: Path) -> str:
@@ -83,6 +89,10 @@ def scrape(tmp_path_factory) -> Scrape:
                 members.append((f"{name}.txt", caption.encode()))
             if url is not None:
                 members.append((f"{name}.json", json.dumps({"url": url}).encode()))
+        for number, (key, texts) in enumerate(HIDDEN.items(), start=len(SAMPLES)):
+            name = f"{shard}{number}-{key}"
+            members += [(f"{name}.png", encode(draw(10 * shard + number), "PNG"))]
+            members += [(f"{name}.{extension}", data) for extension, data in texts]
         write_tar(made.shards / f"{shard:05d}.tar", members)
     done = call("run", made.config, "--workers", 1)
     assert done.code == 0, done.err
@@ -93,7 +103,7 @@ def test_texts_and_pictures_decide_and_the_strictest_rule_is_named(scrape):
     rows = {row["key"].partition("-")[2]: row for row in scrape.decisions() if row["shard"] == "00000"}
     assert {key: row["action"] for key, row in rows.items()} == {
         "plain": "KEEP", "red": "REMOVE", "child": "REMOVE", "spaced": "REMOVE", "url": "REMOVE",
-        "partner": "REMOVE", "nothing": "KEEP",
+        "partner": "REMOVE", "nothing": "KEEP", **dict.fromkeys(HIDDEN, "REMOVE"),
     }  # fmt: skip
     assert rows["red"]["reason"] == "rule:red"
     assert rows["url"]["reason"] == "rule:texts"

@@ -21,6 +21,14 @@ from classifiers.blocklists.importers.protocol import ReadOptions
 from classifiers.blocklists.importers.spellings import Table, make_batch
 
 BATCH_ROWS = 1 << 16
+_TEXT_OR_BYTES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_null,
+)
 
 
 class DigestTableImporter:
@@ -60,7 +68,8 @@ def _read_file(name: str, file: pq.ParquetFile) -> Iterator[Batch]:
 
 
 def _cells(file: str, column: str, values: pa.Array) -> pa.Array:
-    try:
-        return values.cast(pa.large_binary()).fill_null(b"")
-    except pa.ArrowNotImplementedError:
-        raise ListError(f"{file}: expected text or bytes in column {column}, found another type") from None
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not any(is_kind(values.type) for is_kind in _TEXT_OR_BYTES):
+        raise ListError(f"{file}: expected text or bytes in column {column}, found another type")
+    return values.cast(pa.large_binary()).fill_null(b"")

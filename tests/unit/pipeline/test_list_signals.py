@@ -14,6 +14,7 @@ from made_lists import hits_of, made_list
 
 from classifiers.hashes.digests import take_digests
 from manifests.features import HashColumn, ShardFeatures
+from pipeline.hits import cap_hits
 from pipeline.policy import SignalSpec, load_policy
 from pipeline.verdicts import decide_samples, list_signal_specs, signal_columns
 
@@ -294,3 +295,23 @@ def test_a_sample_near_to_nothing_but_entries_over_the_cap_is_quarantined_and_no
     assert {(row["action"], row["reason"]) for row in made[1:]} == {("QUARANTINE", "hit_cap")}
     uncapped = decide_samples(features, hits_of(features, lists), lists, policy).table["action"].to_pylist()
     assert uncapped[1:] == ["SEAL", "SEAL"]
+
+
+def test_a_row_near_a_capped_entry_is_never_kept_though_another_entry_is_farther_than_any_rule_asks():
+    near, far = flipped(CODE, 5), flipped(CODE, 25)
+    features = make_features([Row(n, code=CODE) for n in range(3)])
+    lists = [made_list([("pdq", near)]), made_list([("pdq", far)], list_id="b")]
+    hits = cap_hits(hits_of(features, lists), frozenset({(0, "pdq", 0)}))
+    text = """
+name = "near"
+required = ["list.csam.pdq_distance"]
+[[rule]]
+id = "listed"
+when = "list.csam.pdq_distance <= 10"
+action = "SEAL"
+"""
+    policy = load_policy(text, source="near", known=list_signal_specs(lists))
+    decided = decide_samples(features, hits, lists, policy).table
+    assert decided["signal.list.csam.pdq_distance"].to_pylist() == [25.0] * 3
+    assert decided["action"].to_pylist() == ["QUARANTINE"] * 3
+    assert decided["reason"].to_pylist() == ["hit_cap"] * 3

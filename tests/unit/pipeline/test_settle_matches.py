@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from in_process import call
+from made_lists import made_list
 from scrapes import Scrape, draw, encode, jpeg, write_list, write_tar
 
 from classifiers.blocklists.lists import HashList
@@ -86,10 +87,13 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
     return Examined(tmp_path_factory.mktemp("examined"))
 
 
-@pytest.fixture(params=[None, 1, 100], ids=["at once", "shard by shard", "in parts"])
+@pytest.fixture(
+    params=[{}, {"MAX_QUERIES": 1}, {"MAX_QUERIES": 100}, {"MAX_ROWS": 1}],
+    ids=["at once", "shard by shard", "in parts", "few rows"],
+)
 def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param is not None:
-        monkeypatch.setattr(settle_matches, "MAX_QUERIES", request.param)
+    for name, value in request.param.items():
+        monkeypatch.setattr(settle_matches, name, value)
 
 
 @pytest.mark.usefixtures("parts")
@@ -195,3 +199,19 @@ def test_lists_of_the_setup_are_read_only_memory(examined):
     lists: tuple[HashList, ...] = examined.decider.lists
     assert [item.list_id for item in lists] == ["known", "other"]
     assert not any(column.rows.flags.writeable for item in lists for column in item.columns.values())
+
+
+def test_a_list_of_digests_alone_does_not_gather_a_whole_collection(examined, monkeypatch):
+    monkeypatch.setattr(settle_matches, "MAX_ROWS", 1)
+    only = [made_list([("md5", bytes(range(16)))])]
+    sizes = [len(part.shards) for part in settle_matches._parts(examined.collection, examined.commits, only)]
+    assert sizes == [1, 1, 2]  # the third shard holds no sample
+
+
+def test_only_canaries_that_were_asked_are_counted_and_none_without_a_list(examined):
+    lists = (made_list([("md5", bytes(range(16))), ("pdq", b"\x35" * 32)], radius=10, canaries=True),)
+    bare = examined.changed(lists=lists)
+    found = match_collection(examined.collection, examined.commits, bare, search_column)
+    assert found.canaries == 2  # the one at a distance of 31 bits is outside the radius
+    none = match_collection(examined.collection, examined.commits, examined.changed(lists=()), search_column)
+    assert (none.canaries, dict(none.hits), none.flooded) == (0, {}, ())

@@ -11,7 +11,7 @@ from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.entries import Collected, collect
 from classifiers.blocklists.importers.protocol import ReadOptions
 from classifiers.blocklists.importers.urls import UrlsImporter
-from classifiers.blocklists.url_forms import ascii_domain, canonical_url, domain_suffixes, url_forms
+from classifiers.blocklists.url_forms import ascii_domain, canonical_url
 
 MD5 = [value.hex() for value in make_values("url_md5", 7, 3)]
 
@@ -107,7 +107,6 @@ def test_the_canonical_form_of_a_url(text, form):
 )
 def test_what_is_no_url_has_no_form(text):
     assert canonical_url(text) is None
-    assert url_forms(text) == ()
 
 
 @given(st.text(max_size=30), st.sampled_from(["", ":80", ":443", ":8"]))
@@ -120,17 +119,3 @@ def test_a_canonical_form_is_its_own_form(text, port):
 def test_an_ascii_domain_is_its_own_form(text):
     domain = ascii_domain(text)
     assert domain is None or (ascii_domain(domain) == domain and domain.isascii())
-
-
-def test_the_forms_of_a_url_are_those_of_both_schemes_with_and_without_www():
-    forms = url_forms("https://www.Example.com/x")
-    assert forms[0] == "https://www.example.com/x"
-    assert set(forms) == {f"{scheme}://{www}example.com/x" for scheme in ("http", "https") for www in ("", "www.")}
-    assert set(url_forms(forms[3])) == set(forms)
-    assert url_forms("http://192.0.2.1/") == ("http://192.0.2.1/", "https://192.0.2.1/")
-
-
-def test_the_domains_above_a_host():
-    assert domain_suffixes("A.b.Example.") == ("a.b.example", "b.example", "example")
-    assert domain_suffixes("192.0.2.1") == ("192.0.2.1",)
-    assert domain_suffixes("no host") == ()
