@@ -33,6 +33,8 @@ bench: setup ## time the host path and a whole run against named references; JSO
 	$(BIN)/python benchmarks/host_path.py
 	$(BIN)/python benchmarks/pdq.py
 	$(BIN)/python benchmarks/whole_run.py
+	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/flips.py
 
 bench-lists: setup ## time imports, exact searches and digest joins of long lists; takes a quarter of an hour
 	$(BIN)/python benchmarks/list_import.py

@@ -17,6 +17,18 @@ Views = NDArray[np.uint8]  # N x S x S x 3, RGB
 Embeddings = NDArray[np.float16]  # N x D, unit length before rounding; NaN rows could not be computed
 Scores = NDArray[np.float32]  # N, NaN = could not say
 
+# torch multiplies a few rows by other kernels, whose last bits hang on the number of rows and of threads.
+# On CPUs we saw that below 8 rows (ViT-B/32, fp32, 1 to 16 threads).
+MIN_ROWS = 16
+
+
+class BatchTooLargeError(Exception):
+    """A forward pass did not fit in memory; `rows` is how many views it had."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"a forward pass over {rows} views does not fit in memory")
+        self.rows = rows
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HashCode:
@@ -83,7 +95,15 @@ class Embedder(Protocol):
         ...
 
     def embed(self, views: Views) -> Embeddings:
-        """Embed a batch. Rows do not influence each other."""
+        """Embed a batch. Rows do not influence each other.
+
+        Raises:
+            BatchTooLargeError: it does not fit in memory; fewer views may.
+        """
+        ...
+
+    def with_batch(self, batch: int) -> Embedder:
+        """Return this tower for batches of `batch` views."""
         ...
 
 

@@ -44,6 +44,15 @@ class Collection:
         return self.root / "examine_plan.json"
 
     @property
+    def secret(self) -> Path:
+        """What keys the digests of withheld samples (restricted; part of no identity)."""
+        return self.root / "secret"
+
+    def keyed(self, shard: str) -> Path:
+        """Keyed digests of what one shard has withheld (restricted; part of no identity)."""
+        return self.examined / f"{shard}.keyed"
+
+    @property
     def config_note(self) -> Path:
         """Where the newest run noted the path of its configuration."""
         return self.journal / "config"
@@ -62,7 +71,7 @@ class Collection:
 
     def files_of(self, shard: str) -> str:
         """Pattern of the names of all files of one shard and of no other, whatever their folder."""
-        return rf"{re.escape(shard)}(?:~\d+)?\.(?:\d{{4,}}\.age|json|parquet|tar)"
+        return rf"{re.escape(shard)}(?:~\d+)?\.(?:\d{{4,}}\.age|json|parquet|tar|keyed)"
 
     def settled(self, number: int) -> Path:
         """Decisions and evidence of one settle (restricted)."""

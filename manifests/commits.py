@@ -7,6 +7,7 @@ their digests; a file that no record names does not exist for any reader.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -100,7 +101,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ExamineCommit(Record):
-    """One examined shard. `faults` leaves withheld samples out: only their identity is known here."""
+    """One examined shard. `faults` leaves withheld samples out: only their identity is known here.
+
+    batch: rows of the batches that its features were made in; less than the plan's where memory was short.
+    """
 
     kind: ClassVar[str] = "examined"
     shard: str
@@ -112,6 +116,7 @@ class ExamineCommit(Record):
     damage: str | None
     samples: int
     identities: str
+    batch: int
     rows: int
     faults: int
     withheld: int
@@ -120,6 +125,13 @@ class ExamineCommit(Record):
     features: FileDigest
     sealed: tuple[SealedFile, ...]
     rewrites: tuple[Rewrite, ...] = ()
+
+
+def smaller_batches(commits: Iterable[ExamineCommit], batch: int) -> Iterator[str]:
+    """Say how many shards were examined in smaller batches than the plan's `batch`, if any were."""
+    count = sum(commit.batch != batch for commit in commits)
+    if count:
+        yield f"{count} shards were examined in smaller batches than the plan's {batch}, for want of memory"
 
 
 @dataclass(frozen=True, slots=True)

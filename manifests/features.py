@@ -67,7 +67,7 @@ class ShardFeatures:
     @property
     def columns(self) -> FeatureColumns:
         """What shapes the table."""
-        hashes = tuple((name, int(column.codes.shape[1])) for name, column in self.hashes.items())
+        hashes = tuple((name, int(np.prod(column.codes.shape[1:]))) for name, column in self.hashes.items())
         return FeatureColumns(hashes, int(self.embedding.shape[1]), tuple(self.scores))
 
     def strings(self, name: str) -> list[str | None]:
@@ -128,10 +128,11 @@ def decode_features(table: pa.Table) -> ShardFeatures:
     for name in table.column_names:
         if f"{name}.quality" in table.column_names:
             width = table[name].type.byte_width
+            one = CODE_BYTES.get(algorithm_of(name), width)
             flat, known = _matrix(table[name], width)
             usable = table[f"{name}.usable"].fill_null(False).to_numpy(zero_copy_only=False)
             hashes[name] = HashColumn(
-                flat.reshape(rows, width // CODE_BYTES[algorithm_of(name)], CODE_BYTES[algorithm_of(name)]),
+                flat.reshape(rows, width // one, one),
                 np.asarray(table[f"{name}.quality"].to_numpy(), np.float32),
                 np.asarray(usable, np.bool_),
                 known,

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 
-# Bytes of one code by the algorithm that a hash column's name begins with (`pdq:fullres.oriented`).
+# Bytes of one code by the algorithm that a hash column's name begins with (`pdq:fullres.oriented`), for those that
+# lists can hold. The columns of plug-ins are read back as one code a row.
 CODE_BYTES = {"pdq": 32, "phash": 8, "dhash": 8, "whash": 8, "ahash": 8}
 _ROW_GROUP = 4096
 
@@ -32,7 +33,7 @@ class TableError(FilesError):
 
 @dataclass(frozen=True, slots=True)
 class FeatureColumns:
-    """What shapes the feature table: hash columns and their variants, embedding width, score columns by name."""
+    """What shapes the feature table: hash columns and bytes of a row of codes, embedding width, score columns."""
 
     hashes: tuple[tuple[str, int], ...]
     dims: int
@@ -71,9 +72,9 @@ def examined_schema(columns: FeatureColumns) -> pa.Schema:
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
     ]
-    for name, variants in columns.hashes:
+    for name, width in columns.hashes:
         fields += [
-            pa.field(name, pa.binary(variants * CODE_BYTES[algorithm_of(name)])),
+            pa.field(name, pa.binary(width)),
             pa.field(f"{name}.quality", pa.uint8()),
             pa.field(f"{name}.usable", pa.bool_()),
         ]

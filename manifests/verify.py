@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from manifests import schema
 from manifests.collection import Collection
-from manifests.commits import Close, Counts, ExamineCommit, RecordError, SettleCommit
+from manifests.commits import Close, Counts, ExamineCommit, RecordError, SettleCommit, smaller_batches
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
+from manifests.keyed import KeyedError, read_keyed, read_secret
 from manifests.records import Action, canonical_json, digest_json, identities_digest, readable_json
 from manifests.verify_release import Report, file_problems, verify_current, verify_names, verify_release
 
@@ -49,12 +50,15 @@ def verify(root: Path) -> Report:
     verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
-    verify_names(root, _FOLDERS | {collection.examine_plan.name, collection.current.name}, report)
+    verify_names(
+        root, _FOLDERS | {collection.examine_plan.name, collection.current.name, collection.secret.name}, report
+    )
     return report
 
 
 def _verify_examined(collection: Collection, report: Report) -> dict[str, ExamineCommit]:
-    plan = digest_json(_read_json(collection.examine_plan, report))
+    record = _read_json(collection.examine_plan, report)
+    plan, batch = digest_json(record), record.get("batch", 0)
     commits: dict[str, ExamineCommit] = {}
     named, sealed = set(), set()
     for shard in collection.committed_shards():
@@ -65,12 +69,18 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
             report.problems.append(str(error))
             continue
         commits[shard] = commit
-        named |= {f"{shard}.json", commit.features.name}
+        named |= {f"{shard}.json", commit.features.name, f"{shard}.keyed"}
         sealed |= {item.name for item in commit.sealed}
-        report.problems += _examined_problems(collection, commit, table, plan)
+        report.problems += [
+            *_examined_problems(collection, commit, table, plan),
+            *_keyed_problems(collection, commit),
+        ]
+        if commit.batch not in range(1, batch + 1):
+            report.problems.append(f"{collection.commit(shard)}: batch {commit.batch}, but the plan's is {batch}")
     verify_names(collection.examined, named, report)
     verify_names(collection.sealed, sealed, report)
     report.checked.append(f"{len(commits)} examined shards: features, identities, faults, sealed files")
+    report.checked += smaller_batches(commits.values(), batch)
     return commits
 
 
@@ -107,6 +117,15 @@ def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.
         least = item.padded_size + 16 * (item.padded_size // _AGE_CHUNK_BYTES)
         if not least <= size <= least + _AGE_OVERHEAD_BYTES:
             yield f"{file}: missing or not of the size its commit names"
+
+
+def _keyed_problems(collection: Collection, commit: ExamineCommit) -> Iterator[str]:
+    try:
+        read_keyed(collection, commit.shard, read_secret(collection))
+        if commit.withheld and not collection.keyed(commit.shard).exists():
+            yield f"{collection.keyed(commit.shard)}: missing, though the shard withholds samples"
+    except KeyedError as error:
+        yield str(error)
 
 
 def _blank_problems(table: pa.Table, path: Path) -> Iterator[str]:

@@ -18,6 +18,8 @@ import typer
 
 from manifests.records import FilesError
 from pipeline.cli_lists import lists_app
+from pipeline.cli_models import models_app
+from pipeline.cli_policy import policy_app
 from pipeline.cli_reading import Run, print_stamps, reading_app
 from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError
 
@@ -124,12 +126,14 @@ def retry(
 
 def _prepare(config: Path, workers: int | None, device: str) -> tuple[Setup, WorkerOptions, int]:
     from pipeline.executors.protocol import WorkerOptions
+    from pipeline.resolve import check_releasable
     from pipeline.setup import load_setup
 
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
     options = WorkerOptions(config.absolute(), device)
     setup = load_setup(options)
+    check_releasable(setup.config, setup.decider.policy)
     options = WorkerOptions(config.absolute(), setup.plan.examine.device, setup.lists_fd)
     wanted = setup.config.run.workers if workers is None else workers
     return setup, options, wanted or _default_workers(setup)
@@ -173,7 +177,7 @@ def _raise_errors(examined: Examined) -> None:
 
 def _settle(setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None) -> None:
     from pipeline.errors import InputError
-    from pipeline.runs import settle_all
+    from pipeline.settles import settle_all
     from pipeline.status import totals
 
     _require_collection(setup)
@@ -199,6 +203,8 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 app.add_typer(reading_app)
 app.add_typer(lists_app, name="lists")
+app.add_typer(models_app, name="models")
+app.add_typer(policy_app, name="policy")
 
 
 def main() -> None:

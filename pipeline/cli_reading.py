@@ -40,7 +40,7 @@ def status(
         return
     close = newest_close(home)
     print_stamps(close.stamps)
-    for line in exact_table(close) if restricted else totals(close):
+    for line in exact_table(close, home) if restricted else totals(close):
         typer.echo(line)
     for line in close.refused:
         typer.echo(f"refused: {line}")
@@ -106,24 +106,25 @@ def verify(
 def train_head(
     collection: Run,
     *,
-    labels: Annotated[Path, typer.Option(help="CSV with the header key,label; labels 0 or 1.")],
+    labels: Annotated[Path, typer.Option(help="CSV with the header key,label[,group][,source]; labels 0 or 1.")],
     name: Annotated[str, typer.Option(help="name@version of the new head.")],
-    out: Annotated[Path, typer.Option(help="The file to write (safetensors).")],
+    out: Annotated[Path, typer.Option(help="The file to write (safetensors); the model card lies beside it.")],
+    kind: Annotated[str, typer.Option(help="logistic or mlp.")] = "logistic",
+    hidden: Annotated[int, typer.Option(help="Width of the hidden layer of an mlp.", min=1)] = 64,
     l2: Annotated[float, typer.Option(help="Strength of the penalty on the weights.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Deals the rows to fit, calibrate and test; starts an mlp.", min=0)] = 0,
 ) -> None:
-    """Fit a logistic head on a collection's stored embeddings and a file of labels."""
+    """Train a head on a collection's stored embeddings and a file of labels (restricted)."""
+    from pipeline.model_card import console_lines
     from pipeline.status import closed_collection
     from pipeline.training import train_head as train
 
-    made = train(closed_collection(collection), labels, name=name, out=out, l2=l2)
-    print_stamps(made.stamps)
-    held = made.trained.held_out
-    typer.echo(f"trained on {made.labels} samples; {made.without_embedding} labels had no embedding")
-    typer.echo(
-        f"held out {held.count} ({held.positives} positive): at 0.5, {held.false_positives} false positives, "
-        f"{held.false_negatives} false negatives"
-    )
-    typer.echo(f'file = "{made.path}"\nsha256 = "{made.sha256}"')
+    home = closed_collection(collection)
+    card = train(home, labels, name=name, out=out, kind=kind, hidden=hidden, l2=l2, seed=seed)
+    print_stamps(tuple(card["stamps"]))
+    for line in console_lines(card):
+        typer.echo(line)
+    typer.echo(f'[[head]]\nfile = "{out}"\nsha256 = "{card["head"]["sha256"]}"\nkind = "mlp"')
 
 
 @reading_app.command("hash")
@@ -136,17 +137,17 @@ def hash_command(
     """Print every digest, hash, quality and view of files; writes nothing."""
     import json
 
-    from classifiers.hashes.registry import find_kind, kind_names
+    from classifiers.hashes.registry import find_kind
+    from classifiers.plugins import PluginError
     from pipeline.config import VIEWS
     from pipeline.decode import DecodeLimits, Decoder
     from pipeline.hash_files import hash_files
     from pipeline.hash_pictures import PictureHashes
 
-    names = tuple(kinds.split(","))
-    for name in names:
-        if name not in kind_names():
-            raise ConfigError(f"--kinds: {name!r} is unknown; they are {', '.join(kind_names())}")
-    hashes = PictureHashes(tuple(find_kind(name) for name in names), VIEWS)
+    try:
+        hashes = PictureHashes(tuple(find_kind(name) for name in kinds.split(",")), VIEWS)
+    except PluginError as error:
+        raise ConfigError(f"--kinds: {error}") from None
     with Decoder(DecodeLimits(animated="first-frame", trailing_bytes="copy")) as decoder:
         for found in hash_files(files, hashes, decoder):
             typer.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
@@ -166,6 +167,30 @@ def keys_new(
     durable.make_folder(file.parent, mode=0o700)
     durable.write(file, f"# public key: {public}\n{secret}\n".encode(), replace=False, mode=0o600)
     typer.echo(public)
+
+
+@reading_app.command("make-prompts")
+def make_prompts(
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, or sexual, minor, drawn, banknote.")],
+    *,
+    folder: Annotated[Path, typer.Option(help="The model folder whose text tower reads them.", file_okay=False)],
+    sha256: Annotated[str, typer.Option(help="The folder's pin, as [embedder] has it.")],
+    model: Annotated[str, typer.Option(help="The model's name@version, as [embedder] has it.")],
+    out: Annotated[Path, typer.Option(help="The file to write (safetensors).")],
+) -> None:
+    """Make a zero-shot head of a file of prompts; prints what to paste into the configuration."""
+    import hashlib
+
+    from classifiers.heads.prompts import find_prompts, make_prompt_head
+    from manifests import durable
+
+    try:
+        data = make_prompt_head(find_prompts(prompts), folder, name=model, sha256=sha256)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    durable.make_folder(out.parent)
+    durable.write(out, data, replace=True)
+    typer.echo(f'[[head]]\nfile = "{out}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\nkind = "zero-shot"')
 
 
 def print_stamps(stamps: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@ from manifests import cases, durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
 from manifests.features import ShardFeatures, encode_features, faulted_samples, withhold
+from manifests.keyed import read_secret
 from manifests.records import identities_digest
 from pipeline.errors import RunError
 from pipeline.hits import entries_of
@@ -30,7 +31,8 @@ from pipeline.overrides import Overrides
 from pipeline.plan import Plan
 from pipeline.policy import Policy
 from pipeline.sealing import sealed_records
-from pipeline.verdicts import SampleDecisions, decide_samples
+from pipeline.spread import Keys, add_keyed
+from pipeline.verdicts import RowMarks, SampleDecisions, decide_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,18 @@ class Decider:
         cancelled = entries_of(self.overrides.near, self.lists)
         return match_shard(features, self.lists, self.search, max_near_hits=self.max_near_hits, cancelled=cancelled)
 
-    def decide(self, features: ShardFeatures, hits: pa.Table) -> SampleDecisions:
-        """Decide every sample of one shard from its features and hits."""
-        return decide_samples(features, hits, self.lists, self.policy, self.overrides)
+    def decide(self, features: ShardFeatures, hits: pa.Table, marks: RowMarks | None = None) -> SampleDecisions:
+        """Decide every sample of one shard from its features and hits, and what the collection leads to."""
+        shard = features.table["shard"][0].as_py() if features.table.num_rows else ""
+        return decide_samples(features, hits, self.lists, self.policy.of_shard(shard), self.overrides, marks)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What is known of a shard besides its features; `identities` comes from the input, not from the table."""
+    """What is known of a shard besides its features; `identities` comes from the input, not from the table.
+
+    batch: rows of one batch, the plan's or, where that did not fit in memory, a half of it, a quarter and so on.
+    """
 
     shard: str
     input_sha256: str | None
@@ -65,6 +71,7 @@ class ShardFacts:
     damage: str | None
     samples: int
     identities: str
+    batch: int
 
 
 def facts_of(commit: ExamineCommit) -> ShardFacts:
@@ -83,11 +90,11 @@ def commit_shard(
     settle: int,
     before: ExamineCommit | None = None,
     why: str = "",
+    marks: RowMarks | None = None,
 ) -> ExamineCommit:
     """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
 
-    `hits` are the list hits of the rows, as `matching` finds them.
-
+    `hits` are the list hits of the rows, as `matching` finds them; `marks` what a settle knows of other shards.
 
     Raises:
         RunError: the table does not hold exactly the samples of the inventory (law of conservation).
@@ -97,7 +104,7 @@ def commit_shard(
         durable.sweep(folder, collection.files_of(facts.shard))
     if identities_digest(features.identities()) != facts.identities:
         raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
-    decisions = decider.decide(features, hits)
+    decisions = decider.decide(features, hits, marks)
     table = encode_features(features)
     fresh = decisions.index[decisions.withheld & (decisions.actions >= 0)]
     clear, hidden = withhold(table, fresh)
@@ -117,6 +124,8 @@ def commit_shard(
         generation, file = before.generation, before.features
     else:
         file = _write_features(clear, collection.features_name(facts.shard, generation), collection)
+    if len(fresh):
+        add_keyed(collection, facts.shard, Keys.of(features, read_secret(collection)).withheld(decisions))
     commit = ExamineCommit(
         **{item.name: getattr(facts, item.name) for item in fields(ShardFacts)},
         plan=plan.examine_digest,

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from classifiers.hashes.views import VIEW_NAMES
-from classifiers.image.preprocessing import OPEN_NSFW, Preprocessing
+from classifiers.image.registry import NetSettings
 from pipeline.config_values import TableReader
 from pipeline.errors import ConfigError
+from pipeline.metadata import MetadataColumn
 
 THUMBNAIL = "thumbnail"
 VIEWS = (*VIEW_NAMES, THUMBNAIL)
@@ -73,29 +74,21 @@ class EmbedderConfig:
     sha256: str
     batch: int = 32
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
     """A classifier on the embedding, pinned by digest.
 
-    backbones: for a published kind, the digests of the model folders that hold the weights it was made for.
+    kind: one of `classifiers.heads.registry`, or of a plug-in. backbones: for a published kind, the digests of the
+    model folders that hold the weights it was made for.
     """
 
     file: Path
     sha256: str
-    kind: Literal["mlp", "zero-shot", "laion-nsfw", "laion-nsfw-mean-impute", "laion-violence"] = "mlp"
+    kind: str = "mlp"
     backbones: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NetConfig:
-    """An image classifier in an ONNX file, pinned by digest; without `preprocessing` it is OpenNSFW."""
-
-    name: str
-    file: Path
-    sha256: str
-    preprocessing: Preprocessing = OPEN_NSFW
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +173,10 @@ class Config:
     embedder: EmbedderConfig | None = None
     head: tuple[HeadConfig, ...] = ()
     list: tuple[ListConfig, ...] = ()
-    net: tuple[NetConfig, ...] = ()
+    net: tuple[NetSettings, ...] = ()
     text: TextConfig = field(default_factory=TextConfig)
     terms: tuple[TermsConfig, ...] = ()
+    metadata: tuple[MetadataColumn, ...] = ()
     lists: ListsConfig = field(default_factory=ListsConfig)
     members: MembersConfig = field(default_factory=MembersConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -191,6 +185,7 @@ class Config:
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
     run: RunConfig = field(default_factory=RunConfig)
     unsafe_stand_in_models: bool = False
+    unsafe_historic_policy: bool = False
 
 
 def load_config(path: Path) -> Config:
@@ -219,9 +214,13 @@ def _check(path: Path, config: Config) -> None:
         raise ConfigError(f"{path}: [policy] needs either `file` or `profile`, and not both")
     if config.head and config.embedder is None:
         raise ConfigError(f"{path}: [[head]] needs an [embedder] to read from")
-    ids = [item.id for item in config.list]
-    for duplicate in sorted({name for name in ids if ids.count(name) > 1}):
-        raise ConfigError(f"{path}: two [[list]] tables have the id {duplicate!r}; ids are unique")
+    for what, names in (
+        ("[[list]] tables have the id", [item.id for item in config.list]),
+        ("[[net]] tables have the name", [item.name for item in config.net]),
+        ("[[metadata]] tables give the signal", [item.signal for item in config.metadata]),
+    ):
+        for duplicate in sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"{path}: two {what} {duplicate!r}; each needs its own")
     if config.list and config.lists.store is None:
         raise ConfigError(f"{path}: [[list]] needs [lists] store, the folder that `shardscrub lists import` fills")
     named = (config.members.text, config.members.copied, config.members.left_out)

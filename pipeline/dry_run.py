@@ -17,11 +17,11 @@ from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.tars import index_tar
 from pipeline.measure import digest_members, measure
+from pipeline.policy_preview import SWEEP
 from pipeline.setup import Setup, make_examiner, settle_search
 
 TIMED_SAMPLES = 128
 COUNTED_SHARDS = 20
-SWEEP = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.9, 0.95, 0.98)
 
 
 def describe(setup: Setup, *, workers: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ hashes and models, `verdicts.py` list matches and the policy, `commit.py` what i
   decoder cannot crash us.
 - Before a shard is committed the canaries must be found by the same path that it took (`canary_shard.py`).
 - What today's lists and policy withhold never touches the clear features; it goes to the sealed file.
+- A shard whose batches do not fit in memory is measured again at half the batch, and its commit says so.
 - The commit is written last. A shard without one was never examined.
 """
 
@@ -18,20 +19,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.signals import MIN_ROWS, BatchTooLargeError
 from manifests.collection import Collection
 from manifests.commits import ExamineCommit
-from manifests.features import decode_features, replace_samples
+from manifests.features import ShardFeatures, decode_features, replace_samples
 from manifests.records import identities_digest
 from manifests.schema import read
 from pipeline.canary_shard import CanaryShard
 from pipeline.commit import Decider, ShardFacts, commit_shard
 from pipeline.config import MembersConfig
 from pipeline.decode import Decoder
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
-from pipeline.measure import Models, digest_members, measure
+from pipeline.measure import Models, Rows, digest_members, measure
 from pipeline.plan import Plan
+
+MORE_MEMORY = (
+    "run fewer workers at a time, give the machine or its GPU more memory, or begin a new collection with a "
+    "smaller [embedder] batch or model, or with --device cpu"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +62,19 @@ def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> Ex
 
     Raises:
         CanaryError: a canary was missed, so nothing that was matched here can be trusted; nothing was committed.
+        RunError: not even the smallest batch fits in memory; nothing was committed.
         OSError: the shard cannot be read or the disk is full; nothing was committed.
     """
     inventory = take_inventory(source, examiner.members)
     rows = digest_members(source, inventory)
-    features = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows)
+    features, batch = _measure(source, rows, examiner, batch=examiner.models.batch)
     hits = examiner.decider.match(features)
     examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
     path = examiner.collection.commit(source.name)
     return commit_shard(
         features,
         hits,
-        facts=_facts(inventory, source),
+        facts=_facts(inventory, source, batch),
         collection=examiner.collection,
         plan=examiner.plan,
         decider=examiner.decider,
@@ -84,9 +92,10 @@ def retry_samples(
     Raises:
         InputError: the shard is not the one that was examined.
         CanaryError: a canary was missed; nothing was committed.
+        RunError: the batch that the shard was examined with does not fit in memory; nothing was committed.
     """
     inventory = take_inventory(source, examiner.members)
-    facts = _facts(inventory, source)
+    facts = _facts(inventory, source, commit.batch)
     now, then = ((each.input_sha256, each.sidecar_sha256, each.identities) for each in (facts, commit))
     if now != then:
         raise InputError(
@@ -98,7 +107,7 @@ def retry_samples(
     )
     rows = digest_members(source, inventory)
     only = frozenset(indices.tolist())
-    fresh = measure(source, rows, examiner.models, examiner.decoder, on_rows=examiner.on_rows, only=only)
+    fresh, _ = _measure(source, rows, examiner, batch=commit.batch, only=only)
     features = replace_samples(stored, fresh, indices)
     hits = examiner.decider.match(features)
     examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
@@ -115,7 +124,28 @@ def retry_samples(
     )
 
 
-def _facts(inventory: Inventory, source: ShardSource) -> ShardFacts:
+def _measure(
+    source: ShardSource, rows: Rows, examiner: Examiner, *, batch: int, only: frozenset[int] | None = None
+) -> tuple[ShardFeatures, int]:
+    """Measure a shard, from the start again at half the batch as long as one does not fit; returns the batch too.
+
+    Where `only` some samples are measured again the batch stays, for theirs are places in its batches.
+
+    Raises:
+        RunError: the smallest batch, or that of the others, does not fit in memory.
+    """
+    while True:
+        try:
+            models = examiner.models.with_batch(batch)
+            return measure(source, rows, models, examiner.decoder, on_rows=examiner.on_rows, only=only), batch
+        except BatchTooLargeError as error:
+            if batch <= MIN_ROWS or only is not None:
+                why = "the smallest there is" if only is None else f"and a retry takes the shard's batch of {batch}"
+                raise RunError(f"shard {source.name}: {error}, {why}; {MORE_MEMORY}") from None
+        batch = max(batch // 2, MIN_ROWS)
+
+
+def _facts(inventory: Inventory, source: ShardSource, batch: int) -> ShardFacts:
     identities = ((sample.index, sample.key) for sample in inventory.samples)
     return ShardFacts(
         shard=source.name,
@@ -125,4 +155,5 @@ def _facts(inventory: Inventory, source: ShardSource) -> ShardFacts:
         damage=inventory.damage,
         samples=len(inventory.samples),
         identities=identities_digest(identities),
+        batch=batch,
     )

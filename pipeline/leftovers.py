@@ -18,6 +18,7 @@ from manifests import durable
 from manifests.collection import Collection
 from manifests.commits import Close, ExamineCommit
 from pipeline.release import point_current
+from pipeline.spread import remove_spread
 
 # Shard names hold no `~`.
 _FEATURES = re.compile(r"(?P<shard>[^~]+)(?:~\d+)?\.parquet", re.DOTALL)
@@ -31,6 +32,7 @@ def clear_leftovers(collection: Collection, commits: Sequence[ExamineCommit]) ->
     closed = collection.closed_settles()
     if closed:
         point_current(collection, Close.read(collection.settled(closed[-1]) / "close.json"))
+        remove_spread(collection, closed[-1])
     shards, number = {commit.shard for commit in commits}, collection.next_settle()
     features = {commit.features.name for commit in commits}
     for path in list(collection.examined.iterdir()):

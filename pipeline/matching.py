@@ -212,5 +212,6 @@ def searched(features: ShardFeatures) -> dict[str, NDArray[np.bool_]]:
     rows = features.table.num_rows
     found = {name: np.zeros(rows, np.bool_) for name in CODE_BYTES}
     for name, column in features.hashes.items():
-        found[algorithm_of(name)] |= column.hashable
+        if algorithm_of(name) in found:  # no list holds codes of a plug-in's kind
+            found[algorithm_of(name)] |= column.hashable
     return found

@@ -10,7 +10,7 @@ Owns the pass over the bytes and the pass over the pixels. Decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import Inventory, Sample, SampleMember
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.tars import read_member
+from pipeline.metadata import MetadataColumn
 
 TEXTS = ("caption", "url")  # what terms are looked for in; every row of a sample has its sample's scores
 
@@ -41,6 +42,13 @@ class Models:
     nets: tuple[PixelNet, ...]
     terms: TermMatcher | None
     batch: int
+    metadata: tuple[MetadataColumn, ...] = ()
+
+    def with_batch(self, batch: int) -> Models:
+        """Return these models for batches of another size."""
+        if self.embedder is None or batch == self.batch:
+            return self
+        return replace(self, embedder=self.embedder.with_batch(batch), batch=batch)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,6 +102,9 @@ def measure(
         urls = models.terms.score_urls([sample.url for sample in samples])
         for where, scores in zip(TEXTS, (captions, urls), strict=True):
             sheet.scores |= {f"{where}.{concept}": values for concept, values in scores.items()}
+    for item in models.metadata:
+        values = [item.score(sample.record.get(item.column)) for sample, _ in rows.rows]
+        sheet.scores[item.signal] = np.array(values, np.float32)
     for start in range(0, count, models.batch):
         stop = min(start + models.batch, count)
         wanted = [

@@ -18,6 +18,7 @@ from typing import Any
 from manifests.records import SCHEMA_VERSION, digest_json
 from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError
+from pipeline.metadata import MetadataColumn
 
 # Libraries whose version can change a feature.
 _SOFTWARE = (
@@ -60,6 +61,7 @@ class ExaminePlan:
     heads: tuple[str, ...]
     nets: tuple[str, ...]
     texts: tuple[str, ...]
+    metadata: tuple[MetadataColumn, ...]
     batch: int
     device: str
     precision: str
@@ -101,6 +103,7 @@ class DecidePlan:
     policy: str
     policy_digest: str
     policy_text: str
+    rules: tuple[tuple[tuple[str, ...], tuple[tuple[str, str, str], ...]], ...]
     signals: tuple[str, ...]
     lists: tuple[ListPlan, ...]
     max_near_hits_per_entry: int

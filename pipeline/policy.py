@@ -6,6 +6,7 @@ Owns the file format, its checks and the shipped policies. Leaves the text of ex
 - Rules stand in the order SEAL, REMOVE, QUARANTINE. More harm only makes more rules true, and the first of
   those is the strictest, so it never gives a milder action. Nothing is lost: a monotone policy in any other
   order, less the alternatives that never decide, gives the same actions when it is sorted so.
+- What [[source]] says of some shards is a policy of its own, read and proved like the whole.
 - A promise (`never_kept`) is proved: it forbids boxes that are closed towards harm, and what is not kept (a rule
   not FALSE, margins included) is closed towards harm too, so a box lies inside it exactly if its least point
   does. For NaN put the worst value: what was not FALSE, promise or rule, stays so, and what was FALSE too.
@@ -14,55 +15,83 @@ Owns the file format, its checks and the shipped policies. Leaves the text of ex
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 
 from manifests.records import Action
-from pipeline.policy_decide import Alias, Decided, Policy, Rule, decide, thresholds
+from pipeline.policy_decide import Alias, Decided, Policy, Rule, decide, least_points, thresholds
+from pipeline.policy_includes import Texts, join_includes
 from pipeline.policy_language import (
     Expression,
     PolicyError,
     alternatives,
     comparisons,
     explain_expression,
-    least_value,
 )
-from pipeline.policy_names import Names, SignalSpec, pick, read_aliases, string, strings, table
+from pipeline.policy_names import Names, SignalSpec, pick, read_aliases, read_bars, string, strings, table
 
 __all__ = [
     "SHIPPED_POLICIES", "Alias", "Decided", "Policy", "PolicyError", "Rule", "SignalSpec",
     "decide", "explain_expression", "load_policy", "shipped_policy", "thresholds",
 ]  # fmt: skip
 
-SHIPPED_POLICIES = ("separation", "separation-strict", "lists-only")
+HISTORIC = tuple(f"historic/{name}" for name in ("laion-400m", "sd2", "relaion-research", "relaion-research-safe"))
+SHIPPED_POLICIES = ("separation", "separation-strict", "lists-only", *HISTORIC)
 MAX_RULES = 1000
 
+_OPTIONAL = ("signal", "threshold", "sensitive", "separation", "source", "historic")
 _GRANTED = (Action.SEAL.name, Action.REMOVE.name, Action.QUARANTINE.name)
-_LEAST_HARM = {"high": -np.inf, "low": np.inf}
 
 
-def load_policy(text: str, *, source: str, known: Sequence[SignalSpec]) -> Policy:
+def load_policy(text: str, *, source: str, known: Sequence[SignalSpec], read: Texts | None = None) -> Policy:
     """Read, check and prove a policy.
 
     Args:
         text: the TOML text.
         source: the file's name, for error messages.
         known: every signal that this run can supply.
+        read: the text of a policy that `include` names; without it, only shipped ones can be included.
 
     Raises:
         PolicyError: the text is no policy, names what is not known, is not monotone or breaks a promise.
     """
+    texts = [text]
+
+    def load(name: str, asked_by: str) -> dict[str, Any]:
+        texts.append((read or shipped_policy)(name))
+        return _parse(texts[-1], f"{name} (included by {asked_by})")
+
+    file = join_includes(_parse(text, source), source, load)
+    whole = "\n".join(texts)
+    policy = _read(file, source, known, whole)
+    bars = table(file.get("threshold", {}), f"{source}: [threshold]", allowed=None)
+    variants = []
+    for count, one in enumerate(_tables_of(file.get("source", []), f"{source}: source"), 1):
+        where = f"{source}: source {count}"
+        keys = table(one, where, needed=("shards", "threshold"))
+        own = table(keys["threshold"], f"{where} threshold", allowed=bars)
+        variant = _read({**file, "threshold": {**bars, **own}}, where, known, whole)
+        variants.append((strings(keys["shards"], f"{where} shards"), variant))
+    return replace(policy, sources=tuple(variants))
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        parsed = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{source}: not TOML: {error}; correct it there") from error
-    file = table(parsed, source, needed=("name", "required", "rule"), allowed=("signal", "sensitive", "separation"))
+
+
+def _read(file: dict[str, Any], source: str, known: Sequence[SignalSpec], text: str) -> Policy:
+    table(file, source, needed=("name", "required", "rule"), allowed=_OPTIONAL)
     specs = {spec.name: spec for spec in known}
     aliases = read_aliases(file.get("signal", {}), f"{source}: [signal]", specs)
-    names = Names(specs, aliases)
+    names = Names(specs, aliases, read_bars(file.get("threshold", {}), f"{source}: [threshold]", specs, aliases))
     rules = _read_rules(file["rule"], source, names)
     required = strings(file["required"], f"{source}: required")
     for name in required:
@@ -74,12 +103,13 @@ def load_policy(text: str, *, source: str, known: Sequence[SignalSpec]) -> Polic
         sensitive = strings(keys["rules"], f"{where} rules")
         for name in sensitive:
             pick(name, [rule.id for rule in rules], f"{where} rules", "the id of a rule")
-    promises: tuple[Expression, ...] = ()
+    texts: tuple[str, ...] = ()
     if "separation" in file:
         where = f"{source}: [separation]"
         keys = table(file["separation"], where, needed=("never_kept",))
         texts = strings(keys["never_kept"], f"{where} never_kept")
-        promises = tuple(names.expression(one, f"{where} never_kept") for one in texts)
+    promises = tuple(names.expression(one, f"{source}: [separation] never_kept") for one in texts)
+    names.check_bars_used([*(rule.text for rule in rules), *texts], f"{source}: [threshold]")
     read = {one.signal for part in (*(rule.when for rule in rules), *promises) for one in comparisons(part)}
     bases = sorted(set(chain.from_iterable(names.parts(name) for name in read.union(required))))
     policy = Policy(
@@ -91,9 +121,11 @@ def load_policy(text: str, *, source: str, known: Sequence[SignalSpec]) -> Polic
         never_kept=promises,
         text=text,
         full_names=tuple((name, specs[name].full_names) for name in bases),
+        silent=frozenset(name for name in bases if not specs[name].searchable),
+        historic=string(file["historic"], f"{source}: historic") if "historic" in file else "",
     )
     for promise in promises:
-        _prove(policy, promise, f"{source}: [separation] never_kept", specs)
+        _prove(policy, promise, f"{source}: [separation] never_kept")
     return policy
 
 
@@ -105,6 +137,12 @@ def shipped_policy(name: str) -> str:
     """
     pick(name, SHIPPED_POLICIES, "policy", "the name of a shipped policy or a .toml file")
     return (resources.files("pipeline") / "policies" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _tables_of(value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise PolicyError(f"{where}: expected [[source]] tables, found {value!r}; write it with two brackets")
+    return value
 
 
 def _read_rules(value: object, source: str, names: Names) -> tuple[Rule, ...]:
@@ -138,19 +176,10 @@ def _read_rules(value: object, source: str, names: Names) -> tuple[Rule, ...]:
     return tuple(rules.values())
 
 
-def _prove(policy: Policy, promise: Expression, where: str, specs: Mapping[str, SignalSpec]) -> None:
-    """Refuse a promise that the rules do not keep, with a sample that they would keep against it.
-
-    The least point of a conjunction has each signal at the least harmful value that its comparisons leave, and
-    every other signal at the far end.
-    """
+def _prove(policy: Policy, promise: Expression, where: str) -> None:
+    """Refuse a promise that the rules do not keep, with a sample that they would keep against it."""
     cases = alternatives(promise, lambda name: policy.alias_of(name).parts, where=where)
-    columns = {name: np.full(len(cases), _LEAST_HARM[specs[name].worse], np.float32) for name in policy.signals}
-    for row, case in enumerate(cases):
-        for comparison in case:
-            worse = max if specs[comparison.signal].worse == "high" else min
-            column = columns[comparison.signal]
-            column[row] = worse(column[row], least_value(comparison))
+    columns = least_points(policy, cases)
     for row in np.flatnonzero(decide(policy, columns).breaks_promise)[:1]:
         least = sorted({one.signal for one in cases[row]})
         example = ", ".join(f"{name} = {columns[name][row]!s}" for name in least)

@@ -12,8 +12,9 @@ Owns the shape of a policy and how it decides. Leaves reading and proving one to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import chain
 
@@ -33,6 +34,7 @@ from pipeline.policy_language import (
     comparisons,
     evaluate,
     explain_expression,
+    least_value,
 )
 
 
@@ -60,6 +62,9 @@ class Policy:
     """A policy that has been checked: monotone, and every promise proved.
 
     full_names holds each known signal that the policy reads (aliases resolved, sorted) with its full names.
+    sources: patterns of shard names and the policy that stands there, with other thresholds and else the same.
+    silent: signals that it reads and that no configured list feeds; they never fire.
+    historic: of a replica of a published removal, what it is known to miss; "" for a policy made to be used.
     """
 
     name: str
@@ -70,6 +75,13 @@ class Policy:
     never_kept: tuple[Expression, ...]
     text: str
     full_names: tuple[tuple[str, tuple[str, ...]], ...]
+    sources: tuple[tuple[tuple[str, ...], Policy], ...] = ()
+    silent: frozenset[str] = frozenset()
+    historic: str = ""
+
+    def of_shard(self, shard: str) -> Policy:
+        """Return the policy for the samples of a shard: that of the first source with a fitting pattern."""
+        return next((one for patterns, one in self.sources if fits(shard, patterns)), self)
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -94,7 +106,16 @@ class Policy:
                 "sensitive": sorted(self.sensitive),
                 "never_kept": sorted(explain_expression(promise) for promise in self.never_kept),
                 "bound": {name: sorted(full_names) for name, full_names in self.full_names},
+                "sources": [[sorted(patterns), one.digest] for patterns, one in self.sources],
             }
+        )
+
+    def rules_by_source(self) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, str, str], ...]], ...]:
+        """Return patterns of shard names and the rules there as (id, action, when); the first that fits counts."""
+        every = (*self.sources, (("*",), self))
+        return tuple(
+            (patterns, tuple((rule.id, rule.action.name, explain_expression(rule.when)) for rule in one.rules))
+            for patterns, one in every
         )
 
     def alias_of(self, name: str) -> Alias:
@@ -135,13 +156,13 @@ def decide(policy: Policy, columns: Mapping[str, Values], cancelled: NDArray[np.
         PolicyError: a column is missing, not float32, or of another length.
     """
     _check_columns(policy, columns)
-    truths = np.stack([_truths(policy, rule.when, columns) for rule in policy.rules], axis=1)
+    found = np.stack([truths(policy, rule.when, columns) for rule in policy.rules], axis=1)
     if cancelled is not None:
-        truths[cancelled] = Truth.FALSE
-    fired = truths == Truth.TRUE
+        found[cancelled] = Truth.FALSE
+    fired = found == Truth.TRUE
     acted = fired.any(axis=1)
     first = np.where(acted, fired.argmax(axis=1), len(policy.rules))
-    open_rules = (truths == Truth.UNKNOWN) & (np.arange(len(policy.rules)) < first[:, None])
+    open_rules = (found == Truth.UNKNOWN) & (np.arange(len(policy.rules)) < first[:, None])
     missing = np.zeros(len(first), bool)
     for part in chain.from_iterable(policy.alias_of(name).parts for name in policy.required):
         missing |= np.isnan(columns[part])
@@ -149,7 +170,7 @@ def decide(policy: Policy, columns: Mapping[str, Values], cancelled: NDArray[np.
     action[~acted & (open_rules.any(axis=1) | missing)] = Action.QUARANTINE
     promised = np.zeros(len(first), bool)
     for promise in policy.never_kept:
-        promised |= _truths(policy, promise, columns, with_margins=False) != Truth.FALSE
+        promised |= truths(policy, promise, columns, with_margins=False) != Truth.FALSE
     if cancelled is not None:
         promised &= ~cancelled.any(axis=1)
     return Decided(
@@ -162,13 +183,18 @@ def decide(policy: Policy, columns: Mapping[str, Values], cancelled: NDArray[np.
     )
 
 
+def fits(shard: str, patterns: Iterable[str]) -> bool:
+    """Say whether a shard's name fits one of the patterns, as a shell would match it."""
+    return any(fnmatchcase(shard, pattern) for pattern in patterns)
+
+
 def thresholds(policy: Policy) -> tuple[tuple[str, Op, float], ...]:
     """Return each (signal or alias, op, bar) of the rules once, in the order in which they first stand."""
     found = chain.from_iterable(comparisons(rule.when) for rule in policy.rules)
     return tuple((one.signal, one.op, one.bar) for one in dict.fromkeys(found))
 
 
-def _truths(
+def truths(
     policy: Policy, expression: Expression, columns: Mapping[str, Values], *, with_margins: bool = True
 ) -> Truths:
     """Evaluate one expression on checked columns: int8[N] of `Truth` values."""
@@ -179,6 +205,22 @@ def _truths(
         return reduce(np.maximum, (compare(columns[part], comparison, margin) for part in alias.parts))
 
     return evaluate(expression, truths_of)
+
+
+def least_points(policy: Policy, cases: Sequence[Sequence[Comparison]]) -> dict[str, Values]:
+    """Return the least harmful point of each conjunction of comparisons with signals: float32 [cases] by signal.
+
+    Each signal has the least harmful value that the comparisons leave; all others stand at the far end.
+    """
+    expressions = (*(rule.when for rule in policy.rules), *policy.never_kept)
+    read = chain.from_iterable(comparisons(one) for one in expressions)
+    low = {part for one in read if one.op in ("<=", "<") for part in policy.alias_of(one.signal).parts}
+    columns = {name: np.full(len(cases), np.inf if name in low else -np.inf, np.float32) for name in policy.signals}
+    for row, case in enumerate(cases):
+        for comparison in case:
+            worse = min if comparison.signal in low else max
+            columns[comparison.signal][row] = worse(columns[comparison.signal][row], least_value(comparison))
+    return columns
 
 
 def _check_columns(policy: Policy, columns: Mapping[str, Values]) -> None:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import reduce
+from types import MappingProxyType
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ Values = NDArray[np.float32]
 Truths = NDArray[np.int8]
 Op: TypeAlias = Literal[">=", ">", "<=", "<"]
 
+NO_BARS: Mapping[str, float] = MappingProxyType({})
 MAX_NESTING = 32
 MAX_ALTERNATIVES = 4096
 
@@ -93,17 +95,18 @@ def is_signal_name(text: str) -> bool:
     return found is not None and found["name"] == text and text not in _RESERVED
 
 
-def parse_expression(text: str, *, where: str) -> Expression:
+def parse_expression(text: str, *, where: str, bars: Mapping[str, float] = NO_BARS) -> Expression:
     """Parse one expression: `and` binds tighter than `or`, brackets override both.
 
     Args:
         text: the expression, as it stands in a policy.
         where: file and rule or key, the start of every error message.
+        bars: the named thresholds that may stand for a number.
 
     Raises:
         PolicyError: the text is no expression; the message holds the place of the first wrong word.
     """
-    parser = _Parser(text, _tokens(text, where), where)
+    parser = _Parser(text, _tokens(text, where), where, bars)
     expression = parser.either(0)
     parser.take("end", "`and`, `or` or the end")
     return expression
@@ -129,6 +132,11 @@ def comparisons(expression: Expression) -> Iterator[Comparison]:
     else:
         for part in expression.parts:
             yield from comparisons(part)
+
+
+def words(text: str) -> set[str]:
+    """Return the names in an expression that parses: signals and named thresholds."""
+    return {found["name"] for found in _TOKEN.finditer(text) if found["name"]}
 
 
 def evaluate(expression: Expression, truths_of: Callable[[Comparison], Truths]) -> Truths:
@@ -226,8 +234,8 @@ def _tokens(text: str, where: str) -> tuple[_Token, ...]:
 class _Parser:
     """Recursive descent: either = both {or both}; both = one {and one}; one = (either) | signal op number."""
 
-    def __init__(self, text: str, tokens: tuple[_Token, ...], where: str) -> None:
-        self._text, self._tokens, self._where, self._next = text, tokens, where, 0
+    def __init__(self, text: str, tokens: tuple[_Token, ...], where: str, bars: Mapping[str, float]) -> None:
+        self._text, self._tokens, self._where, self._bars, self._next = text, tokens, where, bars, 0
 
     def take(self, kind: str, expected: str) -> _Token:
         token = self._tokens[self._next]
@@ -272,8 +280,12 @@ class _Parser:
     def _comparison(self) -> Comparison:
         signal = self.take("name", "a signal or `(`").text
         op = self.take("op", f"one of >=, >, <=, < after {signal!r}").text
-        token = self.take("number", f"a finite number after {op!r}")
-        number = float(token.text)
+        if self._tokens[self._next].text in self._bars:
+            token = self.take("name", "a named threshold")
+            number = self._bars[token.text]
+        else:
+            token = self.take("number", f"a finite number or a named threshold after {op!r}")
+            number = float(token.text)
         with np.errstate(over="ignore", under="ignore"):
             bar = np.float32(number)
         if not math.isfinite(bar) or (bar == 0 and number != 0):

@@ -10,7 +10,8 @@ Owns the checks of names and of the shape of TOML values. Leaves rules and promi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -25,6 +26,7 @@ from pipeline.policy_language import (
     explain_expression,
     is_signal_name,
     parse_expression,
+    words,
 )
 
 MAX_MARGIN = 1.0  # scores lie between 0 and 1
@@ -54,6 +56,7 @@ class Names:
 
     specs: Mapping[str, SignalSpec]
     aliases: Mapping[str, Alias]
+    bars: Mapping[str, float]
 
     def parts(self, name: str) -> tuple[str, ...]:
         """Return the signals of which a known name is the maximum."""
@@ -61,10 +64,19 @@ class Names:
 
     def expression(self, text: str, where: str) -> Expression:
         """Parse an expression, and refuse one that names or compares what it must not."""
-        expression = parse_expression(text, where=where)
+        expression = parse_expression(text, where=where, bars=self.bars)
         for comparison in comparisons(expression):
             self._check(comparison, where)
         return expression
+
+    def check_bars_used(self, texts: Sequence[str], where: str) -> None:
+        """Refuse a named threshold that no rule or promise names: a misspelt one would change nothing."""
+        used = set().union(*(words(text) for text in texts))
+        for name in self.bars:
+            if name not in used:
+                raise PolicyError(
+                    f"{where} {name}: no rule and no promise names it; correct the name or take it out"
+                )
 
     def _check(self, comparison: Comparison, where: str) -> None:
         name, op, bar = comparison.signal, comparison.op, comparison.bar
@@ -109,14 +121,27 @@ def read_aliases(value: object, where: str, specs: Mapping[str, SignalSpec]) -> 
         parts = tuple(_read_part(part, f"{here} from", specs) for part in strings(keys["from"], f"{here} from"))
         if len(set(parts)) < len(parts):
             raise PolicyError(f"{here} from: one signal stands there twice; name it once")
-        margin = keys.get("margin", 0.0)
-        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin <= MAX_MARGIN:
+        margin = finite(keys.get("margin", 0.0), f"{here} margin")
+        if not 0 <= margin <= MAX_MARGIN:
             raise PolicyError(
                 f"{here} margin: expected a number from 0 to {MAX_MARGIN}, found {margin!r}; give the distance "
                 f"from a bar inside which a score says nothing"
             )
-        aliases[name] = Alias(name, parts, float(margin))
+        aliases[name] = Alias(name, parts, margin)
     return aliases
+
+
+def read_bars(
+    value: object, where: str, specs: Mapping[str, SignalSpec], aliases: Mapping[str, Alias]
+) -> dict[str, float]:
+    """Read the [threshold] table: names that may stand for a number in rules and promises."""
+    bars = {name: finite(bar, f"{where} {name}") for name, bar in table(value, where, allowed=None).items()}
+    for name in bars:
+        if name in specs or name in aliases or not is_signal_name(name):
+            raise PolicyError(
+                f"{where} {name}: expected a name that rules can use and that is no signal's; rename it"
+            )
+    return bars
 
 
 def _read_part(text: str, where: str, specs: Mapping[str, SignalSpec]) -> str:
@@ -167,6 +192,13 @@ def string(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise PolicyError(f"{where}: expected a string that is not empty, found {value!r}; correct it")
     return value
+
+
+def finite(value: object, where: str) -> float:
+    """Check that a value is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise PolicyError(f"{where}: expected a finite number, found {value!r}; correct it")
+    return float(value)
 
 
 def pick(name: str, known: Collection[str], where: str, expected: str) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
 from classifiers.blocklists.lists import HashList
 from classifiers.embedders.devices import resolve_device, resolve_precision
 from classifiers.embedders.folder import ClipFolder, embedder_name, read_folder
 from classifiers.hashes.registry import find_kind, kind_names
-from classifiers.heads.registry import load_head
-from classifiers.image.preprocessing import net_full_name
+from classifiers.heads.registry import OUR_KINDS, load_head
+from classifiers.image.registry import full_name_of
+from classifiers.plugins import CLASSIFIERS, HASHES, distributions_of
 from classifiers.signals import Classifier
 from classifiers.text.terms import TermList, read_terms, shipped_terms
-from classifiers.weights import check_name, check_pin
+from classifiers.weights import check_pin
 from manifests.schema import CODE_BYTES
 from pipeline.config import VIEWS, Config
 from pipeline.errors import ConfigError
@@ -31,6 +33,7 @@ from pipeline.verdicts import list_signal_specs
 
 PLAIN_LISTS_STAMP = "unsafe_plain_lists"
 STAND_IN_STAMP = "unsafe_stand_in_models"
+HISTORIC_STAMP = "unsafe_historic_policy"
 
 
 class UnsafeWarning(UserWarning):
@@ -61,9 +64,9 @@ def read_models(config: Config) -> tuple[ClipFolder | None, tuple[Classifier, ..
         )
         for head in config.head
     )
-    names = [head.name for head in heads]
+    names = [head.name for head in heads] + [net.name for net in config.net]
     for duplicate in sorted({text for text in names if names.count(text) > 1}):
-        raise ConfigError(f"two [[head]] files call themselves {duplicate!r}; names are unique")
+        raise ConfigError(f"two [[head]] files or [[net]] tables call themselves {duplicate!r}; names are unique")
     return folder, heads
 
 
@@ -86,12 +89,10 @@ def net_specs(config: Config) -> Iterator[SignalSpec]:
     """Yield the signals of the pixel nets, whose files must be the pinned ones.
 
     Raises:
-        WeightsError: a file is missing or not the pinned one, or a name is not one.
+        WeightsError: a file is missing or not the pinned one, or the settings are not those of its kind.
     """
     for item in config.net:
-        check_pin(item.file, item.sha256, what=f"net {item.name!r}")
-        full_name = net_full_name(check_name(item.name, stand_in=False), item.sha256, item.preprocessing)
-        yield SignalSpec(item.name, "high", (full_name,), None, searchable=True)
+        yield SignalSpec(item.name, "high", (full_name_of(item),), None, searchable=True)
 
 
 def text_specs(terms: tuple[TermList, ...]) -> Iterator[SignalSpec]:
@@ -116,14 +117,23 @@ def read_policy(
         *(SignalSpec(head.name, "high", (head.full_name,), None, searchable=True) for head in heads),
         *net_specs(config),
         *text_specs(terms),
+        *(SignalSpec(item.signal, "high", (item.full_name,), None, searchable=True) for item in config.metadata),
     ]
     if config.policy.file is None:
         return load_policy(shipped_policy(config.policy.profile), source=config.policy.profile, known=known)
+    file = config.policy.file
+
+    def read(name: str) -> str:
+        return _policy_text(file.parent / name) if name.endswith(".toml") else shipped_policy(name)
+
+    return load_policy(_policy_text(file), source=file.name, known=known, read=read)
+
+
+def _policy_text(path: Path) -> str:
     try:
-        text = config.policy.file.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"[policy] file {config.policy.file}: cannot be read ({type(error).__name__})") from None
-    return load_policy(text, source=config.policy.file.name, known=known)
+        raise ConfigError(f"[policy] file {path}: cannot be read ({type(error).__name__})") from None
 
 
 def resolve_placing(config: Config, options: WorkerOptions, recorded: dict[str, object] | None) -> tuple[str, str]:
@@ -164,6 +174,22 @@ def stamps_of(config: Config, folder: ClipFolder | None, heads: tuple[Classifier
     return (STAND_IN_STAMP,)
 
 
+def check_releasable(config: Config, policy: Policy) -> None:
+    """Refuse to decide a release by a replica of a published removal, or warn of it.
+
+    Raises:
+        ConfigError: it is one, and `unsafe_historic_policy` is not set.
+    """
+    if not policy.historic:
+        return
+    if not config.unsafe_historic_policy:
+        raise ConfigError(
+            f"policy {policy.name!r} is {policy.historic}; it is for `shardscrub policy preview`. To release by it "
+            f"all the same set {HISTORIC_STAMP} = true, which stamps every output"
+        )
+    warnings.warn(f"{HISTORIC_STAMP}: {policy.name} is {policy.historic}", UnsafeWarning, stacklevel=2)
+
+
 def make_examine_plan(
     config: Config,
     folder: ClipFolder | None,
@@ -174,9 +200,12 @@ def make_examine_plan(
     stamps: tuple[str, ...],
 ) -> ExaminePlan:
     """Put together all that shapes a feature."""
+    plugins = distributions_of(HASHES, config.hashes.kinds, kind_names())
+    plugins |= distributions_of(CLASSIFIERS, [head.kind for head in config.head], OUR_KINDS)
     name = ""
     if folder is not None and config.embedder is not None:
-        name = embedder_name(config.embedder.name, config.embedder.sha256, folder, precision)
+        item = config.embedder
+        name = embedder_name(item.name, item.sha256, folder, precision, compiled=item.compile)
     return ExaminePlan(
         members=config.members,
         decode=DecodePlan(**{item.name: getattr(config.decode, item.name) for item in fields(DecodePlan)}),
@@ -186,11 +215,12 @@ def make_examine_plan(
         heads=tuple(head.full_name for head in heads),
         nets=tuple(spec.full_names[0] for spec in net_specs(config)),
         texts=tuple(item.full_name for item in terms),
+        metadata=config.metadata,
         batch=config.embedder.batch if config.embedder else 256,
         device=device,
         precision=precision,
         threads=config.run.threads,
-        software=software_versions(),
+        software=(*sorted(plugins), *software_versions()),
         stamps=stamps,
     )
 
@@ -203,11 +233,15 @@ def make_decide_plan(
         policy=policy.name,
         policy_digest=policy.digest,
         policy_text=policy.text,
+        rules=policy.rules_by_source(),
         signals=policy.signals,
         lists=lists,
         max_near_hits_per_entry=config.lists.max_near_hits_per_entry,
         overrides=overrides.record,
-        stamps=(PLAIN_LISTS_STAMP,) if config.lists.unsafe_plain_lists else (),
+        stamps=(
+            *((PLAIN_LISTS_STAMP,) if config.lists.unsafe_plain_lists else ()),
+            *((HISTORIC_STAMP,) if policy.historic else ()),
+        ),
         shards=config.release.shards,
         max_fault_share_shard=config.release.max_fault_share_shard,
         max_fault_share_run=config.release.max_fault_share_run,
@@ -226,8 +260,11 @@ def check_hashes(config: Config, lists: tuple[HashList, ...]) -> None:
 
     Raises:
         ConfigError: naming the key or the list.
+        PluginError: a kind is neither ours nor a usable plug-in's.
     """
-    for name, allowed in (("kinds", kind_names()), ("views", VIEWS)):
+    for kind in config.hashes.kinds:
+        find_kind(kind)
+    for name, allowed in (("kinds", (*kind_names(), *config.hashes.kinds)), ("views", VIEWS)):
         chosen = getattr(config.hashes, name)
         unknown = [value for value in chosen if value not in allowed]
         if unknown or not chosen or len(set(chosen)) < len(chosen):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import sys
@@ -26,21 +25,15 @@ from pathlib import Path
 from classifiers.blocklists.shared import share_indexes
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
-from manifests.commits import Close, ExamineCommit
 from manifests.records import canonical_json
-from pipeline.config import Config
-from pipeline.errors import CanaryError, ExitCode, InputError, RunError
+from pipeline.errors import CanaryError, InputError, RunError
 from pipeline.executors.inline import InlineExecutor
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
-from pipeline.hits import encode_hits
 from pipeline.ingest.shards import ShardSource
-from pipeline.leftovers import clear_leftovers
 from pipeline.progress import show_progress
-from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
-from pipeline.settle import fault_share_problems, read_commit
-from pipeline.settle_matches import match_collection
-from pipeline.setup import Setup, begin, settle_search
+from pipeline.settle import read_commit
+from pipeline.setup import Setup, begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +97,7 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
                 _write_note(setup.collection, outcome.shard, states[outcome.shard])
 
         options = _with_indexes(setup, options, workers) if tasks else options
-        outcomes = _run(setup, options, tasks, workers=workers, what="examine", on_done=note)
+        outcomes = run_tasks(setup, options, tasks, workers=workers, what="examine", on_done=note)
     errors = tuple(item for item in outcomes if item.error)
     return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
 
@@ -116,56 +109,9 @@ def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequen
         named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
         tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]
         options = _with_indexes(setup, options, workers) if tasks else options
-        outcomes = _run(setup, options, tasks, workers=workers, what="retry")
+        outcomes = run_tasks(setup, options, tasks, workers=workers, what="retry")
     errors = tuple(item for item in outcomes if item.error)
     return Examined(sum(item.samples for item in outcomes), len(tasks), errors)
-
-
-def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[Close, bool]:
-    """Settle every examined shard; returns the close and whether it was there already.
-
-    Raises:
-        InputError: a shard of the input is not examined yet.
-        RunError: a shard could not be settled, or a canary was missed; nothing was released.
-    """
-    collection = setup.collection
-    collection.make()
-    with lock(collection, alone=True):
-        shards = collection.committed_shards()
-        unexamined = sorted({source.name for source in setup.sources} - set(shards))
-        if unexamined:
-            raise InputError(
-                f"{len(unexamined)} of {len(setup.sources)} shards are not examined yet (the first is "
-                f"{unexamined[0]}); run `shardscrub examine` for them, then settle"
-            )
-        commits = [read_commit(collection, shard, setup.plan) for shard in shards]
-        clear_leftovers(collection, commits)
-        closed = _closed_already(collection, setup, commits)
-        if closed is not None:
-            return closed, True
-        number = collection.next_settle()
-        floods = recorded_floods(collection, setup.plan, number)
-        search = settle_search(setup, threads=workers)
-        matched = match_collection(collection, commits, setup.decider, search, flooded=floods)
-        refused = _refusals(setup.config, commits)
-        begin_settle(collection, setup.plan, number, release=not refused)
-        record_floods(collection, number, matched.flooded)
-        tasks = [
-            Task(
-                "settle",
-                shard,
-                number,
-                release=not refused,
-                hits=encode_hits(matched.hits[shard]) if shard in matched.hits else "",
-            )
-            for shard in shards
-        ]
-        outcomes = _run(setup, options, tasks, workers=workers, what="settle")
-        errors = [item for item in outcomes if item.error]
-        if errors:
-            kind = InputError if all(item.exit_code == ExitCode.INPUT for item in errors) else RunError
-            raise kind("\n".join(item.error for item in errors) + "\nnothing was released")
-        return close_settle(collection, setup.plan, number, shards, refused=refused, matched=matched), False
 
 
 def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerOptions:
@@ -175,7 +121,7 @@ def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerO
     return replace(options, index_fd=share_indexes(setup.decider.lists, threads=workers))
 
 
-def _run(
+def run_tasks(
     setup: Setup,
     options: WorkerOptions,
     tasks: Sequence[Task],
@@ -184,6 +130,11 @@ def _run(
     what: str,
     on_done: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
+    """Do every task on as many workers as are asked for, and note in the journal how it went.
+
+    Raises:
+        CanaryError: a worker missed a canary; nothing that it matched can be trusted.
+    """
     if not tasks:
         return ()
     executor: Executor
@@ -217,36 +168,6 @@ def _write_journal(collection: Collection, what: str, began: float, outcomes: Se
     }
     path = collection.journal / f"{began_text}-{what}-{os.getpid()}.json"
     durable.write(path, canonical_json(entry) + b"\n", replace=True, mode=RESTRICTED_FILE_MODE)
-
-
-def _refusals(config: Config, commits: Sequence[ExamineCommit]) -> list[str]:
-    bounds = config.release
-    damaged = [
-        f"shard {commit.shard}: {commit.damage}; restore it and run again, or name it in [release] accept_damaged"
-        for commit in commits
-        if commit.damage and commit.shard not in bounds.accept_damaged
-    ]
-    if not any(commit.samples for commit in commits):
-        damaged.append("the input holds no sample")
-    return damaged + fault_share_problems(
-        commits, shard_bound=bounds.max_fault_share_shard, run_bound=bounds.max_fault_share_run
-    )
-
-
-def _closed_already(collection: Collection, setup: Setup, commits: Sequence[ExamineCommit]) -> Close | None:
-    """Return the newest close if it rests on this plan and on exactly these commits."""
-    numbers = collection.closed_settles()
-    if not numbers:
-        return None
-    close = Close.read(collection.settled(numbers[-1]) / "close.json")
-    if close.plan != setup.plan.decide_digest or set(close.shards) != {commit.shard for commit in commits}:
-        return None
-    folder = collection.settled(numbers[-1]) / "decisions"
-    for commit in commits:
-        data = (folder / f"{commit.shard}.json").read_bytes()
-        if json.loads(data).get("examined") != hashlib.sha256(commit.encode()).hexdigest():
-            return None
-    return close
 
 
 def _is_done(setup: Setup, source: ShardSource) -> bool:

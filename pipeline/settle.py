@@ -34,7 +34,8 @@ from pipeline.hits import follow_rows
 from pipeline.ingest.samples import Sample, take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.plan import Plan
-from pipeline.verdicts import SampleDecisions, blank_withheld
+from pipeline.spread import Entries, Keys, Spread
+from pipeline.verdicts import RowMarks, SampleDecisions, blank_withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class Settler:
     number: int
     release: bool
     with_tars: bool
+    spread: Spread
+    secret: bytes
+
+    def marks(self, features: ShardFeatures) -> RowMarks:
+        """Return what the collection leads to for the rows of a shard."""
+        return Keys.of(features, self.secret).marks(self.spread)
 
 
 def read_commit(collection: Collection, shard: str, plan: Plan) -> ExamineCommit:
@@ -83,7 +90,8 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
     if done is not None:
         return done
     features = load_features(collection, commit)
-    decisions = settler.decider.decide(features, hits)
+    marks = settler.marks(features)
+    decisions = settler.decider.decide(features, hits, marks)
     # The hit cap counts anew over the collection: what a shard by itself left to quarantine may be withheld now.
     fresh = decisions.withheld & (decisions.actions >= 0)
     if commit.judged_under != settler.plan.judge_digest or fresh.any():
@@ -97,9 +105,10 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
             settle=settler.number,
             before=commit,
             why="withhold",
+            marks=marks,
         )
         stored, features = features, load_features(collection, commit)
-        decisions = settler.decider.decide(features, follow_rows(hits, stored, features))
+        decisions = settler.decider.decide(features, follow_rows(hits, stored, features), settler.marks(features))
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
     durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
@@ -125,6 +134,14 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
     )
     record.write(folder / f"{shard}.json", replace=True, mode=RESTRICTED_FILE_MODE)
     return record
+
+
+def judge_shard(shard: str, hits: pa.Table, settler: Settler) -> tuple[Entries, int]:
+    """Decide one shard without writing; return what its decisions lead to elsewhere, and how many it has."""
+    commit = read_commit(settler.collection, shard, settler.plan)
+    features = load_features(settler.collection, commit, embeddings=False)
+    keys = Keys.of(features, settler.secret)
+    return keys.entries(settler.decider.decide(features, hits, keys.marks(settler.spread))), commit.samples
 
 
 def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> SettleCommit | None:

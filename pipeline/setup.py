@@ -18,20 +18,21 @@ from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.match import CodeSearch, join_column, search_column
 from classifiers.blocklists.shared import attach_lists, read_about, share_lists
 from classifiers.hashes.registry import find_kind
-from classifiers.image.protocol import PixelNet
-from classifiers.signals import Classifier
+from classifiers.image.registry import load_net
+from classifiers.signals import BatchTooLargeError, Classifier
 from classifiers.text.terms import TermList, TermMatcher, TermsError
 from classifiers.weights import WeightsError
 from manifests import durable
 from manifests.cases import SealError, check_recipients
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
+from manifests.keyed import make_secret
 from manifests.records import canonical_json
 from pipeline.canary_shard import CanaryShard
 from pipeline.commit import Decider
-from pipeline.config import Config, NetConfig, load_config
+from pipeline.config import Config, load_config
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.errors import ConfigError
-from pipeline.examine import Examiner
+from pipeline.examine import MORE_MEMORY, Examiner
 from pipeline.executors.protocol import OnRows, WorkerOptions
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.shards import ShardSource, find_shards
@@ -133,6 +134,7 @@ def _open_lists(config: Config, options: WorkerOptions) -> tuple[int, tuple[List
 def begin(setup: Setup) -> None:
     """Make the collection's folders and record the examine plan it is begun with."""
     setup.collection.make()
+    make_secret(setup.collection)
     durable.write(
         setup.collection.examine_plan,
         canonical_json(setup.plan.examine.record()),
@@ -183,9 +185,12 @@ def _load_models(setup: Setup) -> Models:
     config, plan = setup.config, setup.plan.examine
     terms = TermMatcher(setup.terms) if setup.terms else None
     hashes = PictureHashes(tuple(find_kind(name) for name in config.hashes.kinds), config.hashes.views)
-    nets = tuple(_load_net(item, plan.threads) for item in config.net)
+    try:
+        nets = tuple(load_net(item, threads=plan.threads) for item in config.net)
+    except WeightsError as error:
+        raise ConfigError(str(error)) from None
     if config.embedder is None:
-        return Models(hashes, None, (), nets, terms, plan.batch)
+        return Models(hashes, None, (), nets, terms, plan.batch, config.metadata)
     import torch  # noqa: PLC0415 - half a second and 200 MB that settling does without
 
     from classifiers.embedders.open_clip import OpenClipEmbedder  # noqa: PLC0415 - as above
@@ -199,20 +204,12 @@ def _load_models(setup: Setup) -> Models:
             device=plan.device,
             precision=plan.precision,
             batch=plan.batch,
+            jit=config.embedder.compile,
         )
     except (WeightsError, ValueError) as error:
         raise ConfigError(str(error)) from None
+    except BatchTooLargeError as error:
+        raise ConfigError(f"embedder {plan.embedder}: {error}; {MORE_MEMORY}") from None
     if embedder.dims != plan.dims or embedder.name != plan.embedder:
         raise ConfigError(f"embedder {embedder.name}: {embedder.dims} wide, its folder says {plan.dims}")
-    return Models(hashes, embedder, setup.heads, nets, terms, plan.batch)
-
-
-def _load_net(item: NetConfig, threads: int) -> PixelNet:
-    from classifiers.image.onnx_net import OnnxNet  # noqa: PLC0415 - loads a runtime that settling does without
-
-    try:
-        return OnnxNet(
-            item.file, name=item.name, sha256=item.sha256, preprocessing=item.preprocessing, threads=threads
-        )
-    except WeightsError as error:
-        raise ConfigError(str(error)) from None
+    return Models(hashes, embedder, setup.heads, nets, terms, plan.batch, config.metadata)

@@ -10,14 +10,14 @@ Owns the words. Reads files; needs no model, list or key.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from manifests import schema
 from manifests.collection import Collection
-from manifests.commits import Close, ExamineCommit, SettleCommit
+from manifests.commits import Close, ExamineCommit, SettleCommit, smaller_batches
 from pipeline.errors import ConfigError
+from pipeline.policy_decide import fits
 
 # What would settle a quarantined sample, by the head of its reason.
 _REMEDIES = {
@@ -38,6 +38,8 @@ _REMEDIES = {
     "fault:no_score": "the model gave no number; check the model, then shardscrub retry RUN --reasons no_score",
     "fault": "the bytes cannot be judged; fetch the image again from its source",
     "rule": "the policy asks a person to look; change the policy and settle again",
+    "copy": "the same bytes stand elsewhere in the collection and are not kept there",
+    "url": "a sample that was removed bears the same URL",
     "hit_cap": "only entries of a list over max_near_hits_per_entry are near; ask the owner of the list",
     "unknown": "a signal that a rule needs did not speak; see `shardscrub explain`",
 }
@@ -64,7 +66,7 @@ def totals(close: Close) -> Iterator[str]:
     yield f"{'faults':<10}{counts.faults:>12}"
 
 
-def exact_table(close: Close) -> Iterator[str]:
+def exact_table(close: Close, collection: Collection) -> Iterator[str]:
     """Yield the exact counts of a settle: for the restricted tier only."""
     counts = close.counts
     yield f"settle {close.number:04d}, {'released' if close.released else 'refused'}; decide plan {close.plan[:12]}"
@@ -75,6 +77,7 @@ def exact_table(close: Close) -> Iterator[str]:
         for reason, count in sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0])):
             yield f"  {reason:<40}{count:>10}"
     yield f"all {close.canaries} canaries of the lists were found"
+    yield from _batches(collection)
     for item in close.flooded:
         yield (
             f"list {item.list_id}@{item.version}: {item.samples} samples come near to {item.algorithm} entry "
@@ -86,6 +89,12 @@ def progress_of(collection: Collection) -> Iterator[str]:
     """Yield how far a collection is that has no close yet."""
     commits = [ExamineCommit.read(collection.commit(shard)) for shard in collection.committed_shards()]
     yield f"{len(commits)} shards examined, {sum(commit.samples for commit in commits)} samples; not settled yet"
+    yield from _batches(collection)
+
+
+def _batches(collection: Collection) -> Iterator[str]:
+    commits = (ExamineCommit.read(collection.commit(shard)) for shard in collection.committed_shards())
+    yield from smaller_batches(commits, json.loads(collection.examine_plan.read_bytes())["batch"])
 
 
 def quarantine_table(close: Close, collection: Collection) -> Iterator[str]:
@@ -133,7 +142,8 @@ def explain(collection: Collection, key: str) -> Iterator[str]:
             if column.startswith("signal."):
                 text = "did not speak" if value is None else f"{value:.6g}"
                 yield f"signal    {column.removeprefix('signal.')} = {text}"
-        yield from (f"rule      {line}" for line in _rules(plan["policy_text"]))
+        rules = next(rules for patterns, rules in plan["rules"] if fits(shard, patterns))
+        yield from (f"rule      {name}: {action} when {when}" for name, action, when in rules)
 
 
 def _because(row: dict[str, object]) -> str:
@@ -146,11 +156,6 @@ def _because(row: dict[str, object]) -> str:
 
 def _remedy(reason: str) -> str:
     return _REMEDIES.get(reason) or _REMEDIES.get(reason.partition(":")[0], "")
-
-
-def _rules(text: str) -> Iterator[str]:
-    for rule in tomllib.loads(text).get("rule", ()):
-        yield f"{rule['id']}: {rule['action']} when {rule['when']}"
 
 
 def closed_collection(path: Path) -> Collection:

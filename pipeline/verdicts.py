@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +29,8 @@ from pipeline.policy import Decided, Policy, SignalSpec, decide
 
 PDQ_USABLE = "pdq.usable"
 HIT_CAP = "hit_cap"  # the reason of a sample that only entries over the cap come near to
+# Why a sample gets another's action: the same bytes, the same URL, nearly the picture, near in embedding.
+SPREAD_REASONS = ("copy", "url", "near-copy", "neighbour")
 FEEDS = ("csam", "other")
 _DISTANCE = "_distance"
 # Recipes whose quality says whether a picture can be matched; `pdq:turned` does not settle what hangs on rounding.
@@ -41,13 +42,31 @@ class SampleDecisions:
     """One decision for each sample of a shard, in order.
 
     table: the columns of `decisions/<shard>.parquet`. actions: int8, -1 for a sample that was withheld before.
-    withheld: bool, withheld before or by these decisions. index: int32.
+    withheld: bool, withheld before or by these decisions. index: int32. rows: what each row of the features got.
     """
 
     table: pa.Table
     index: NDArray[np.int32]
     actions: NDArray[np.int8]
     withheld: NDArray[np.bool_]
+    rows: RowMarks
+
+
+@dataclass(frozen=True, slots=True)
+class RowMarks:
+    """An action for each row of a shard, from its own signals or from what is known of others.
+
+    actions: int8 [R]. withheld: bool [R]. why: int8 [R], place in `SPREAD_REASONS`, -1 for a row's own.
+    """
+
+    actions: NDArray[np.int8]
+    withheld: NDArray[np.bool_]
+    why: NDArray[np.int8]
+
+    @classmethod
+    def none(cls, count: int) -> RowMarks:
+        """Return marks that say nothing of `count` rows."""
+        return cls(np.zeros(count, np.int8), np.zeros(count, np.bool_), np.full(count, -1, np.int8))
 
 
 def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:
@@ -95,48 +114,71 @@ def decide_samples(
     lists: Sequence[HashList],
     policy: Policy,
     overrides: Overrides = NO_OVERRIDES,
+    marks: RowMarks | None = None,
 ) -> SampleDecisions:
-    """Decide every sample of one shard."""
+    """Decide every sample of one shard; `marks` are what other samples of the collection lead to."""
     signals = signal_columns(features, hits, lists, policy.signals)
     cancelled = overrides.cancelled(features.strings("shard"), features.strings("key"), policy)
     rows = decide(policy, signals, cancelled)
     if bool(rows.breaks_promise.any()):
         raise AssertionError("a row would be kept against the policy's never_kept promise")
-    sample_fault, fault = features.strings("sample_fault"), features.strings("fault")
-    role = features.strings("role")
-    action = rows.action.astype(np.int8)
-    capped = _capped_rows(hits, lists, policy)
-    for row, kind in enumerate(role):
-        is_faulty = bool(sample_fault[row] or fault[row])
-        if kind == "copied" and rows.rule[row] < 0 and not is_faulty:
-            action[row] = Action.KEEP
-        elif is_faulty or kind != "image" or rows.missing[row] or row in capped:
-            action[row] = max(int(action[row]), Action.QUARANTINE)
-    before = features.withheld()
-    index = features.indices()
+    fault = pc.coalesce(features.table["sample_fault"], features.table["fault"])
+    capped = _capped_rows(hits, lists, policy, len(rows.action))
+    own = _row_actions(features, rows, _mask(fault.is_valid()), capped)
+    marks = marks or RowMarks.none(len(own))
+    action, hidden = np.maximum(own, marks.actions), rows.sensitive | marks.withheld | (own == Action.SEAL)
+    marked = marks.actions > own
+    before, index = features.withheld(), features.indices()
     starts = np.flatnonzero(np.diff(index, prepend=-1))
-    spans = list(pairwise([*starts.tolist(), len(index)]))
-    deciding = np.array([start + int(np.argmax(action[start:end])) for start, end in spans], np.int64)
-    sensitive = np.array([bool(rows.sensitive[start:end].any()) for start, end in spans], np.bool_)
-    withheld = before[deciding] | sensitive | (action[deciding] == Action.SEAL)
+    sample = np.cumsum(np.diff(index, prepend=-1) != 0) - 1
+    strictest = np.flatnonzero(action == np.maximum.reduceat(action, starts)[sample]) if len(starts) else starts
+    deciding = strictest[np.diff(sample[strictest], prepend=-1) != 0]  # the first such row of each sample
+    withheld = before[deciding] | (np.logical_or.reduceat(hidden, starts) if len(starts) else False)
     actions = np.where(before[deciding], np.int8(-1), action[deciding])
-    reasons = [_reason(rows, policy, row, sample_fault[row] or fault[row], capped) for row in deciding]
+    chosen = pa.array(deciding)
+    ids = pa.array([rule.id for rule in policy.rules], pa.string())
+    rule = ids.take(pa.array(rows.rule[deciding], mask=(rows.rule < 0)[deciding] | marked[deciding]))
+    spread = pa.array(SPREAD_REASONS).take(pa.array(marks.why[deciding], mask=~marked[deciding]))
+    why = pc.if_else(pa.array(capped[deciding]), HIT_CAP, "unknown")
+    why = pc.coalesce(spread, _joined("rule:", rule), _joined("fault:", fault.take(chosen)), why)
+    open_rows, open_rules = np.nonzero(rows.open_rules[deciding])
     columns = {
-        "shard": features.table["shard"].take(pa.array(deciding)).to_pylist(),
-        "index": index[deciding],
-        "key": features.table["key"].take(pa.array(deciding)).to_pylist(),
-        "withheld": withheld,
-        "action": [Action(int(value)).name if value >= 0 else None for value in actions],
-        "rule": [policy.rules[rows.rule[r]].id if rows.rule[r] >= 0 else None for r in deciding],
-        "reason": [None if actions[i] == Action.KEEP else reasons[i] for i in range(len(deciding))],
-        "open_rules": [[policy.rules[j].id for j in np.flatnonzero(rows.open_rules[r])] for r in deciding],
-        "member": features.table["member"].take(pa.array(deciding)).to_pylist(),
+        **{name: features.table[name].take(chosen) for name in ("shard", "key", "member")},
+        "index": pa.array(index[deciding]),
+        "withheld": pa.array(withheld),
+        "action": pa.array([one.name for one in Action]).take(pa.array(actions, mask=actions < 0)),
+        "rule": rule,
+        "reason": pc.if_else(pa.array(actions == Action.KEEP), pa.scalar(None, pa.string()), why),
+        "open_rules": pa.ListArray.from_arrays(
+            np.searchsorted(open_rows, np.arange(len(deciding) + 1)), ids.take(pa.array(open_rules))
+        ),
+        **{f"signal.{name}": pa.array(v[deciding], mask=np.isnan(v[deciding])) for name, v in signals.items()},
     }
-    for name, values in signals.items():
-        columns[f"signal.{name}"] = pa.array(values[deciding], mask=np.isnan(values[deciding]))
     schema = decision_schema(list(signals))
-    table = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-    return SampleDecisions(table, index[deciding].astype(np.int32), actions, withheld)
+    table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+    # A fault is found anew wherever the same bytes stand, or is one of names and places.
+    content = np.where(_mask(fault.is_valid()) & (rows.rule < 0), marks.actions, action)
+    given = RowMarks(content, hidden, np.where(marked, marks.why, np.int8(-1)))
+    return SampleDecisions(table, index[deciding].astype(np.int32), actions, withheld, given)
+
+
+def _row_actions(
+    features: ShardFeatures, rows: Decided, faulty: NDArray[np.bool_], capped: NDArray[np.bool_]
+) -> NDArray[np.int8]:
+    """Return the action of every row: what is no judged image, or was not judged in full, is never kept."""
+    role = features.table["role"]
+    copied = _mask(pc.equal(role, "copied")) & (rows.rule < 0) & ~faulty
+    doubtful = faulty | _mask(pc.not_equal(role, "image")) | rows.missing | capped
+    action = np.where(doubtful, np.maximum(rows.action, Action.QUARANTINE), rows.action)
+    return np.where(copied, np.int8(Action.KEEP), action).astype(np.int8)
+
+
+def _mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(column.to_numpy(), np.bool_)
+
+
+def _joined(head: str, column: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(pa.scalar(head, pa.string()), column, "")
 
 
 def blank_withheld(decisions: SampleDecisions) -> pa.Table:
@@ -150,17 +192,8 @@ def blank_withheld(decisions: SampleDecisions) -> pa.Table:
     return table
 
 
-def _reason(rows: Decided, policy: Policy, row: int, fault: str | None, capped: set[int]) -> str:
-    rule = int(rows.rule[row])
-    if rule >= 0:
-        return f"rule:{policy.rules[rule].id}"
-    if fault:
-        return f"fault:{fault}"
-    return HIT_CAP if row in capped else "unknown"
-
-
-def _capped_rows(hits: pa.Table, lists: Sequence[HashList], policy: Policy) -> set[int]:
-    """Return the rows that an entry over the hit cap is near to by a code that the policy reads.
+def _capped_rows(hits: pa.Table, lists: Sequence[HashList], policy: Policy, count: int) -> NDArray[np.bool_]:
+    """Say of `count` rows which an entry over the hit cap is near to by a code that the policy reads.
 
     They are never kept, also where another entry is farther away than any rule asks.
     """
@@ -172,7 +205,9 @@ def _capped_rows(hits: pa.Table, lists: Sequence[HashList], policy: Policy) -> s
     }
     marked = hits.filter(hits["capped"])
     columns = (marked[name].to_pylist() for name in ("row", "list", "algorithm"))
-    return {row for row, place, algorithm in zip(*columns, strict=True) if (place, algorithm) in read}
+    found = np.zeros(count, np.bool_)
+    found[[row for row, place, algorithm in zip(*columns, strict=True) if (place, algorithm) in read]] = True
+    return found
 
 
 def _exact(features: ShardFeatures, hits: pa.Table) -> NDArray[np.float32]:

@@ -25,16 +25,18 @@ import numpy as np
 
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE
-from manifests.commits import RecordError
 from manifests.decisions import ConservationError
 from manifests.features import faulted_samples
-from manifests.schema import TableError, read
+from manifests.keyed import read_secret
+from manifests.records import FilesError
+from manifests.schema import read
 from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
 from pipeline.examine import Examiner, examine_shard, retry_samples
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
 from pipeline.hits import decode_hits
-from pipeline.settle import Settler, read_commit, settle_shard
+from pipeline.settle import Settler, judge_shard, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup, make_examiner
+from pipeline.spread import encode_entries, read_spread
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,6 +48,7 @@ class Worker:
         self._options = options
         self._setup: Setup | None = None
         self._examiner: Examiner | None = None
+        self._settling: Settler | None = None  # all tasks of a worker are of one kind and one settle
         self._stack = ExitStack()
 
     def __enter__(self) -> Worker:
@@ -59,11 +62,15 @@ class Worker:
     def do(self, task: Task, on_rows: OnRows) -> Outcome:
         """Do one task; whatever goes wrong is in the outcome."""
         try:
+            if task.kind == "judge":
+                entries, samples = judge_shard(task.shard, decode_hits(task.hits), self._settler(task))
+                on_rows(samples)
+                return Outcome(task.shard, samples, entries=encode_entries(entries))
             return Outcome(task.shard, samples=self._do(task, on_rows))
         except ScrubError as error:
             fatal = isinstance(error, CanaryError)
             return Outcome(task.shard, error=str(error), exit_code=error.exit_code, fatal=fatal)
-        except (RecordError, TableError, ConservationError) as error:
+        except (FilesError, ConservationError) as error:
             return Outcome(task.shard, error=str(error), exit_code=ExitCode.FAILED)
         except OSError as error:
             text = f"shard {task.shard}: {os.strerror(error.errno) if error.errno else type(error).__name__}"
@@ -71,12 +78,15 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the boundary of a shard: reported by type, recorded in full
             return Outcome(task.shard, error=self._record(task, error), exit_code=ExitCode.FAILED)
 
-    def _do(self, task: Task, on_rows: OnRows) -> int:
+    def _ready(self) -> Setup:
         if self._setup is None:
             self._setup = load_setup(self._options)
-        setup = self._setup
-        if task.kind == "settle":
-            settler = Settler(
+        return self._setup
+
+    def _settler(self, task: Task) -> Settler:
+        setup = self._ready()
+        if self._settling is None:
+            self._settling = Settler(
                 setup.collection,
                 setup.plan,
                 setup.config.members,
@@ -84,9 +94,16 @@ class Worker:
                 task.settle,
                 task.release,
                 setup.config.release.shards,
+                read_spread(setup.collection, task.settle, final=task.kind == "settle"),
+                read_secret(setup.collection),
             )
+        return self._settling
+
+    def _do(self, task: Task, on_rows: OnRows) -> int:
+        setup = self._ready()
+        if task.kind == "settle":
             hits = decode_hits(task.hits)
-            samples = settle_shard(task.shard, setup.source(task.shard), hits, settler).samples
+            samples = settle_shard(task.shard, setup.source(task.shard), hits, self._settler(task)).samples
             on_rows(samples)
             return samples
         if self._examiner is None:

@@ -13,7 +13,7 @@ from pipeline.config import DecodeConfig
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.examine import examine_shard
 from pipeline.executors.protocol import WorkerOptions
-from pipeline.runs import settle_all
+from pipeline.settles import settle_all
 from pipeline.setup import begin, load_setup, make_examiner
 
 DECODE = {"max_bytes": 1 << 20, "max_pixels": 1_000_000, "memory_mb": 128, "cpu_s": 1, "wall_s": 0.6}

@@ -224,11 +224,13 @@ def _value(value: object) -> str:
 
 
 def outputs(collection: Path, identity: str) -> dict[str, str]:
-    """Digest of everything that law 11 covers: all files but the journal; sealed files after opening."""
+    """Digest of everything that law 11 covers: all files but the journal and what the secret keys; sealed files
+    after opening."""
     found = {}
     for path in sorted(collection.rglob("*")):
         name = path.relative_to(collection).as_posix()
-        if path.is_file() and not name.startswith("journal/"):
+        keyed = name == "secret" or path.suffix == ".keyed"
+        if path.is_file() and not name.startswith("journal/") and not keyed:
             data = path.read_bytes()
             if path.suffix == ".age":
                 data = schema.encode(open_sealed(data, identity=identity, source=name))

@@ -28,9 +28,9 @@ class ClipFolder:
     stand_in: bool
 
 
-def embedder_name(name: str, sha256: str, folder: ClipFolder, precision: str) -> str:
-    """Return the full name, all that changes the output: `vit-b-32@1#1a2b3c4d/bicubic224/bf16`."""
-    return f"{name}#{sha256[:8]}/bicubic{folder.size}/{precision}"
+def embedder_name(name: str, sha256: str, folder: ClipFolder, precision: str, *, compiled: bool = False) -> str:
+    """Return the full name, all that changes the output: `vit-b-32@1#1a2b3c4d/bicubic224/bf16[/compiled]`."""
+    return f"{name}#{sha256[:8]}/bicubic{folder.size}/{precision}{'/compiled' if compiled else ''}"
 
 
 def read_folder(path: Path, *, name: str) -> ClipFolder:

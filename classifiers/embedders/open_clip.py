@@ -12,7 +12,13 @@ go in. Leaves getting the weights, choosing batches and the number of threads to
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +28,17 @@ from safetensors import SafetensorError
 from classifiers.embedders.devices import DEVICES, resolve_device
 from classifiers.embedders.folder import embedder_name, read_folder
 from classifiers.embedders.views import borrow, square_view
-from classifiers.signals import Embeddings, Pixels, Views
+from classifiers.signals import MIN_ROWS, BatchTooLargeError, Embeddings, Pixels, Views
 from classifiers.torchvision_schemas import open_clip
 from classifiers.weights import WeightsError, check_pin
 
-# torch multiplies a few rows by other kernels, whose last bits hang on the number of rows and of threads.
-# On CPUs we saw that below 8 rows (ViT-B/32, fp32, 1 to 16 threads).
-MIN_ROWS = 16
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# What a RuntimeError says where it is no torch.OutOfMemoryError: allocators of the CPU and of CUDA, libraries.
+_OUT_OF_MEMORY = re.compile(
+    "can't allocate|not enough memory|out of memory|_ALLOC_FAILED|could not create a primitive"
+)
+# No form is chosen by timing it, no process is left behind, and nothing lies where another user can put it.
+_COMPILE: dict[str, Any] = {"deterministic": True, "compile_threads": 1, "cpp_cache_precompile_headers": False}
 
 
 class OpenClipEmbedder:
@@ -39,7 +48,9 @@ class OpenClipEmbedder:
     process is set to deterministic kernels without TF32.
     """
 
-    def __init__(self, folder: Path, *, name: str, sha256: str, device: str, precision: str, batch: int) -> None:
+    def __init__(
+        self, folder: Path, *, name: str, sha256: str, device: str, precision: str, batch: int, jit: bool = False
+    ) -> None:
         """Check the pin and load the image tower.
 
         Args:
@@ -49,10 +60,14 @@ class OpenClipEmbedder:
             device: 'cpu' or 'cuda'.
             precision: 'fp32' or 'bf16'.
             batch: rows in one forward pass at most; fewer than 16 are filled up to 16.
+            jit: let torch.compile make code for the tower, anew each time; every pass is then filled up to
+                `batch` rows, so that one shape is compiled.
 
         Raises:
-            WeightsError: missing, not the pinned folder, pickled weights, or a configuration that is not supported.
+            WeightsError: missing, not the pinned folder, pickled weights, or a configuration that is not supported;
+                or the tower cannot be compiled here.
             ValueError: unknown device or precision, or a batch under 1.
+            BatchTooLargeError: not even one pass fits in memory.
         """
         if device not in DEVICES or precision not in _DTYPES or batch < 1:
             raise ValueError(f"expected cpu or cuda, fp32 or bf16, 1 row or more: {device}, {precision}, {batch}")
@@ -63,16 +78,19 @@ class OpenClipEmbedder:
         if device == "cuda":
             _make_cuda_exact()
         self.stand_in = config.stand_in
-        self._name = embedder_name(name, sha256, config, precision)
+        self._name = embedder_name(name, sha256, config, precision, compiled=jit)
         self._size = config.size
         self._dims = config.dims
         self._batch = batch
+        self._compiled = jit
         self._dtype = _DTYPES[precision]
         self._mean = torch.tensor(config.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(config.std, device=self._device).view(1, 3, 1, 1)
-        self._tower = _load_tower(folder, self._device, precision)
+        self._tower: Callable[[torch.Tensor], torch.Tensor] = _load_tower(folder, self._device, precision)
         # open_clip read the files a second time.
         check_pin(folder, sha256, what=what)
+        if jit:
+            self._tower = torch.compile(self._tower, dynamic=False, fullgraph=True, options=_COMPILE)
         self._try_tower(what)
 
     @property
@@ -96,6 +114,7 @@ class OpenClipEmbedder:
 
         Raises:
             ValueError: not such an array.
+            BatchTooLargeError: a forward pass does not fit in memory.
         """
         if views.dtype != np.uint8 or views.shape[1:] != (self._size, self._size, 3):
             raise ValueError(
@@ -104,13 +123,30 @@ class OpenClipEmbedder:
         rows = np.empty((len(views), self._dims), dtype=np.float16)
         for start in range(0, len(views), self._batch):
             part = views[start : start + self._batch]
-            count = len(part)
-            if count < MIN_ROWS:
-                part = np.pad(part, ((0, MIN_ROWS - count), (0, 0), (0, 0), (0, 0)))
-            rows[start : start + count] = self._forward(part)[:count]
+            rows[start : start + len(part)] = self._forward(part)[: len(part)]
         return rows
 
+    def with_batch(self, batch: int) -> OpenClipEmbedder:
+        """Return the same tower, in the same memory, for forward passes of `batch` rows at most."""
+        other = copy(self)
+        other._batch = batch
+        if other._compiled:
+            other._try_tower(f"embedder '{self._name}'")
+        return other
+
     def _forward(self, views: Views) -> Embeddings:
+        try:
+            least = max(self._batch, MIN_ROWS) if self._compiled else MIN_ROWS
+            if len(views) < least:
+                views = np.pad(views, ((0, least - len(views)), (0, 0), (0, 0), (0, 0)))
+            return self._pass(views)
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+                raise
+        # Raised out here, so that no frame of the failed pass lives on and holds its memory.
+        raise BatchTooLargeError(len(views))
+
+    def _pass(self, views: Views) -> Embeddings:
         with torch.inference_mode():
             # So turned, the pixels are channels-last, which convolutions like best.
             pixels = borrow(np.ascontiguousarray(views)).to(self._device).permute(0, 3, 1, 2)
@@ -122,13 +158,33 @@ class OpenClipEmbedder:
         return rows
 
     def _try_tower(self, what: str) -> None:
-        """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later."""
-        row = self._forward(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))
+        """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later.
+
+        torch.compile does its work here, at the first pass.
+        """
+        with _compiling(what) if self._compiled else nullcontext():
+            row = self._forward(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))[:1]
         if row.shape != (1, self._dims) or not np.isfinite(row).all():
             found = f"shape {row.shape}, finite: {bool(np.isfinite(row).all())}"
             raise WeightsError(
                 f"{what}: expected a finite embedding (1, {self._dims}) of a grey picture, found {found}"
             )
+
+
+@contextmanager
+def _compiling(what: str) -> Iterator[None]:
+    """Let torch compile in a fresh folder: code that lies in its usual one may be anybody's."""
+    from torch._inductor.utils import fresh_cache  # noqa: PLC0415 - seconds, and only where a tower is compiled
+
+    try:
+        with TemporaryDirectory(prefix="shardscrub-compile-") as folder, fresh_cache(dir=folder):
+            yield
+    except RuntimeError as error:
+        reason = str(getattr(error, "inner_exception", error)).partition("\n")[0]
+        raise WeightsError(
+            f"{what}: torch cannot compile it here ({reason}); that takes a C++ compiler (g++) and, on a GPU, "
+            "Triton: install them, or set [embedder] compile = false"
+        ) from None
 
 
 def _make_cuda_exact() -> None:

@@ -79,7 +79,7 @@ def check_backbone(embedder_name: str, backbones: frozenset[str], *, what: str) 
     Raises:
         WeightsError: other weights, or another view.
     """
-    found = re.fullmatch("[^#/]+#([0-9a-f]{8})/bicubic224/[a-z0-9]+", embedder_name)
+    found = re.fullmatch("[^#/]+#([0-9a-f]{8})/bicubic224/[a-z0-9]+(?:/compiled)?", embedder_name)
     if found and found[1] in {backbone[:8] for backbone in backbones}:
         return
     raise WeightsError(

@@ -37,11 +37,11 @@ class Layer:
 
 
 def without_precision(embedder_name: str) -> str:
-    """Return what a head is bound to: the embedder's full name without its last part, the precision.
+    """Return what a head is bound to: the embedder's full name without precision and `/compiled`.
 
-    The two precisions of one tower differ by rounding alone; a run still records which of them it used.
+    The forms of one tower differ by rounding alone; a run still records which of them it used.
     """
-    stem, _, last = embedder_name.rpartition("/")
+    stem, _, last = embedder_name.removesuffix("/compiled").rpartition("/")
     return stem if last in _PRECISIONS else embedder_name
 
 

@@ -1,4 +1,7 @@
-"""What a pixel net is fed, declared: read from configurations and part of the net's full name. Loads no runtime."""
+"""What a pixel net is and is fed: read from configurations, or as published, and part of its full name.
+
+Loads no runtime.
+"""
 
 from __future__ import annotations
 
@@ -55,3 +58,27 @@ OPEN_NSFW = Preprocessing(224, 256, "squash", "bilinear", "BGR", "NHWC", 1.0, (1
 def net_full_name(name: str, sha256: str, preprocessing: Preprocessing) -> str:
     """Return `name@version` with all that changes a score: weights, preprocessing, precision."""
     return f"{name}#{sha256[:8]}/{preprocessing.name}/fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A net whose weights are published. sha256: `digest_folder` of them; recipe: what else changes a score."""
+
+    name: str
+    sha256: str
+    recipe: str
+
+    @property
+    def full_name(self) -> str:
+        """The name with all that changes a score."""
+        return f"{self.name}#{self.sha256[:8]}/{self.recipe}/fp32"
+
+
+# infinitered/nsfwjs at d55a54c5, models/mobilenet_v2: model.json and group1-shard1of1.
+NSFWJS = Published(
+    "nsfwjs@1", "f0bd40a89a9554b65f18f1d38e0ad5b686fbc57ee4f4e4d66c39d79a200b5492", "corners224/porn+hentai"
+)
+# face-api.js at a86f011d, weights: tiny_face_detector_model-* and age_gender_model-*.
+FACE_AGE = Published(
+    "face-age@1", "64253fe8825762d870e24b229633740f7798078ff354c9e894c753fec9362c93", "letterbox416/age15-35"
+)

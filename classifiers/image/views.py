@@ -54,3 +54,34 @@ def centre_view(
     left, top = (wide - size) // 2, (tall - size) // 2
     resized = Image.fromarray(pixels).resize((wide, tall), Image.Resampling[interpolation.upper()])
     return np.array(resized.crop((left, top, left + size, top + size)))
+
+
+def letterbox_view(pixels: Pixels, size: int, *, centred: bool) -> NDArray[np.uint8]:
+    """Bring the longer side to `size` on a black square, centred or at its top left.
+
+    The kernel is Pillow's antialiased bilinear.
+    """
+    check_pixels(pixels)
+    height, width = pixels.shape[:2]
+    tall, wide = (max(1, round(size * side / max(height, width))) for side in (height, width))
+    top, left = ((size - tall) // 2, (size - wide) // 2) if centred else (0, 0)
+    view = np.zeros((size, size, 3), np.uint8)
+    resized = Image.fromarray(pixels).resize((wide, tall), Image.Resampling.BILINEAR)
+    view[top : top + tall, left : left + wide] = np.asarray(resized)
+    return view
+
+
+def corner_view(pixels: Pixels, size: int) -> NDArray[np.uint8]:
+    """Squash by the plain bilinear of TensorFlow's `align_corners`: four pixels make one, corner stays on corner.
+
+    Upstream keeps the fractions; here the result is rounded to the nearest grey level, halves up.
+    """
+    check_pixels(pixels)
+    height, width = pixels.shape[:2]
+    down, right = np.linspace(0, height - 1, size), np.linspace(0, width - 1, size)
+    top, left = down.astype(np.int64)[:, None], right.astype(np.int64)
+    below, beside = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    part = (right - left).astype(np.float32)[:, None]
+    rows = [pixels[line, left] * (1 - part) + pixels[line, beside] * part for line in (top, below)]
+    part = (down[:, None] - top).astype(np.float32)[:, :, None]
+    return np.asarray(rows[0] * (1 - part) + rows[1] * part + 0.5, np.uint8)

@@ -22,7 +22,7 @@ class Task:
     written nowhere.
     """
 
-    kind: Literal["examine", "settle", "retry"]
+    kind: Literal["examine", "judge", "settle", "retry"]
     shard: str
     settle: int
     release: bool = False
@@ -32,13 +32,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done."""
+    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done.
+
+    entries: what a judged shard leads to elsewhere (`pipeline.spread`), in base64.
+    """
 
     shard: str
     samples: int = 0
     error: str = ""
     exit_code: ExitCode = ExitCode.FINISHED
     fatal: bool = False
+    entries: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

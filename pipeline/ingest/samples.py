@@ -53,6 +53,7 @@ class Sample:
     metadata: str | None
     screened: str | None  # every caption of the sample, wherever it stands, for term lists
     crawl: Mapping[str, bytes]  # digests that the crawl recorded, by algorithm
+    record: Mapping[str, Any]  # all that is known by name: the row of the sidecar, else the JSON member
 
     @property
     def examined(self) -> tuple[SampleMember, ...]:
@@ -105,10 +106,10 @@ def _assemble(
     samples = []
     for index, key in enumerate([*groups, *(key for key in rows if key not in groups)]):
         ordered = tuple(sorted(groups.get(key, ()), key=lambda item: (item.member.extension, item.member.offset)))
-        url, caption, metadata, screened = _describe(file, ordered, rows.get(key))
+        url, caption, metadata, screened, record = _describe(file, ordered, rows.get(key))
         fault = FaultKind.NO_IMAGE if source.is_table else _sample_fault(ordered)
         crawl = crawl_digests(rows.get(key, {}))
-        samples.append(Sample(index, key, ordered, fault, url, caption, metadata, screened, crawl))
+        samples.append(Sample(index, key, ordered, fault, url, caption, metadata, screened, crawl, record))
     sidecar_sha256 = None
     if source.sidecar is not None and source.sidecar.is_file():
         sidecar_sha256 = hashlib.sha256(source.sidecar.read_bytes()).hexdigest()
@@ -151,11 +152,11 @@ def _sample_fault(members: tuple[SampleMember, ...]) -> FaultKind | None:
 
 def _describe(
     file: BinaryIO | None, members: tuple[SampleMember, ...], row: Mapping[str, Any] | None
-) -> tuple[str | None, str | None, str | None, str | None]:
+) -> tuple[str | None, str | None, str | None, str | None, Mapping[str, Any]]:
     """Return url, caption and metadata: from the sidecar where there is one, else from the sample's own text.
 
     Fourth, all captions there are: a release copies the text members, so that none may go unscreened. What is no
-    text counts as it is written, and JSON that cannot be read counts whole.
+    text counts as it is written, and JSON that cannot be read counts whole. Fifth, where all the others are from.
     """
     texts = {
         item.member.extension: read_member(file, item.member).decode("utf-8", "replace")
@@ -173,7 +174,7 @@ def _describe(
     captions = [source.get(name) for source in (row or {}, own) for name in ("caption", "TEXT")]
     captions += [texts.get("txt"), None if own else texts.get("json")]
     screened = "\n".join(one if isinstance(one, str) else _to_json(one) for one in captions if one is not None)
-    return _text(url), _text(caption), _text(_to_json(rest)) if rest else None, _text(screened)
+    return _text(url), _text(caption), _text(_to_json(rest)) if rest else None, _text(screened), found
 
 
 def _text(value: object) -> str | None:

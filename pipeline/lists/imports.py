@@ -14,7 +14,7 @@ from pathlib import Path
 
 from classifiers.blocklists.entries import Collected, collect
 from classifiers.blocklists.importers.protocol import ReadOptions
-from classifiers.blocklists.importers.registry import files_of, find_importer
+from classifiers.blocklists.importers.registry import files_of, find_importer, name_format
 from pipeline.errors import InputError
 from pipeline.lists.categories import effects_of, known_effects
 from pipeline.lists.manifest import About, ListManifest
@@ -73,7 +73,7 @@ def import_list(
         collected,
         about,
         effects_of(collected, known),
-        format_name=importer.name,
+        format_name=name_format(importer),
         stated_count=stated_count,
         tolerance=tolerance,
     )

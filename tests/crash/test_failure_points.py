@@ -91,7 +91,7 @@ def test_a_retry_that_is_given_up_at_any_point_leaves_nothing_behind(tiny: Tiny,
     ("mutant", "stop"),
     [
         ("commit_first", {"at": 1, "after": "examined/00000.json"}),
-        ("commit_in_halves", {"at": 2, "after": "examined/00000.parquet", "only": ["fsync"]}),
+        ("commit_in_halves", {"at": 2, "after": "examined/00000.keyed", "only": ["fsync"]}),
     ],
 )
 def test_a_run_that_does_not_write_its_commit_last_and_whole_would_be_found(

@@ -75,7 +75,7 @@ def test_a_damaged_shard_is_judged_as_far_as_it_goes_and_nothing_is_released(scr
     assert fragment in message(done)
     assert len(scrape.decisions()) == samples
     assert {path.name for path in scrape.collection.iterdir()} == {
-        "examine_plan.json", "examined", "journal", "sealed", "settled",
+        "examine_plan.json", "examined", "journal", "sealed", "secret", "settled",
     }  # fmt: skip
     assert call("verify", scrape.collection).code == 0
     again = call("run", scrape.config, "--workers", 1)

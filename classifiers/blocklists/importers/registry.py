@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +19,8 @@ from classifiers.blocklists.importers.tat import TatImporter
 from classifiers.blocklists.importers.threatexchange import ThreatExchangeImporter
 from classifiers.blocklists.importers.urls import UrlsImporter
 from classifiers.blocklists.importers.vics import VicsImporter
+from classifiers.plugins import IMPORTERS as PLUGINS
+from classifiers.plugins import distributions_of, make_plugin
 
 AUTO = "auto"
 
@@ -39,19 +42,31 @@ def find_importer(name: str, paths: Sequence[Path]) -> Importer:
     """Return the importer of a name, or for "auto" the one that recognises the first file.
 
     Raises:
-        ListError: the name is unknown, or not just one importer recognises the file.
+        ListError: the name is unknown, not just one importer recognises the file, or a plug-in is not usable.
     """
-    named = f"--format with one of {', '.join(IMPORTERS)}"
-    if name != AUTO:
-        if name not in IMPORTERS:
-            raise ListError(f"expected {named}, found another name")
+    if name in IMPORTERS:
         return IMPORTERS[name]
+    if name != AUTO:
+        return make_plugin(PLUGINS, name, (*IMPORTERS, AUTO), partial(_check_importer, name))
     head = head_of(paths[0])
     found = [importer for importer in IMPORTERS.values() if importer.recognises(head)]
     if len(found) != 1:
         what = " and ".join(importer.name for importer in found) or "no format"
+        named = f"--format with one of {', '.join(IMPORTERS)}"
         raise ListError(f"{paths[0].name}: its beginning is that of {what}; give {named}")
     return found[0]
+
+
+def name_format(importer: Importer) -> str:
+    """Return what a stored list says of its format: the name, and whose it is where it is a plug-in's."""
+    return " of ".join([importer.name, *distributions_of(PLUGINS, [importer.name], IMPORTERS)])
+
+
+def _check_importer(name: str, factory: Callable[[], Importer]) -> Importer:
+    importer = factory()
+    if importer.name != name or not callable(importer.read):
+        raise ValueError(f"expected an importer with read() and the name {name!r}, found {importer.name!r}")
+    return importer
 
 
 def files_of(paths: Sequence[Path]) -> tuple[Path, ...]:

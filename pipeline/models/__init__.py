@@ -1,0 +1,1 @@
+"""Models before a run: which are known, getting their files, checking them."""

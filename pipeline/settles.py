@@ -1,0 +1,127 @@
+"""The settle of a whole collection: match, find out what decisions lead to elsewhere, decide every shard, close.
+
+Owns the order, resuming, and the bounds that refuse a release. Leaves one shard to `settle.py`.
+
+- Shards are judged in rounds until nothing new follows from anything: a copy of a copy, a URL of a copy.
+- What was found out is written down before anything is withheld by it, so that a settle that goes on after a kill
+  decides as it would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from manifests.collection import Collection
+from manifests.commits import Close, ExamineCommit
+from manifests.keyed import make_secret, read_keyed, read_secret
+from pipeline.config import Config
+from pipeline.errors import ExitCode, InputError, RunError
+from pipeline.executors.protocol import Outcome, Task, WorkerOptions
+from pipeline.hits import encode_hits
+from pipeline.leftovers import clear_leftovers
+from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
+from pipeline.runs import lock, run_tasks
+from pipeline.settle import fault_share_problems, read_commit
+from pipeline.settle_matches import match_collection
+from pipeline.setup import Setup, settle_search
+from pipeline.spread import Spread, decode_entries, has_spread, keyed_entries, merge, remove_spread, write_spread
+
+
+def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[Close, bool]:
+    """Settle every examined shard; returns the close and whether it was there already.
+
+    Raises:
+        InputError: a shard of the input is not examined yet.
+        RunError: a shard could not be settled, or a canary was missed; nothing was released.
+    """
+    collection = setup.collection
+    collection.make()
+    make_secret(collection)
+    read_secret(collection)
+    with lock(collection, alone=True):
+        shards = collection.committed_shards()
+        unexamined = sorted({source.name for source in setup.sources} - set(shards))
+        if unexamined:
+            raise InputError(
+                f"{len(unexamined)} of {len(setup.sources)} shards are not examined yet (the first is "
+                f"{unexamined[0]}); run `shardscrub examine` for them, then settle"
+            )
+        commits = [read_commit(collection, shard, setup.plan) for shard in shards]
+        clear_leftovers(collection, commits)
+        closed = _closed_already(collection, setup, commits)
+        if closed is not None:
+            return closed, True
+        number = collection.next_settle()
+        floods = recorded_floods(collection, setup.plan, number)
+        search = settle_search(setup, threads=workers)
+        matched = match_collection(collection, commits, setup.decider, search, flooded=floods)
+        refused = _refusals(setup.config, commits)
+        begin_settle(collection, setup.plan, number, release=not refused)
+        record_floods(collection, number, matched.flooded)
+        hits = {shard: encode_hits(table) for shard, table in matched.hits.items()}
+        tasks = [Task("settle", shard, number, release=not refused, hits=hits.get(shard, "")) for shard in shards]
+        if not has_spread(collection, number):
+            _find_spread(setup, options, tasks, workers=workers)
+        _raise_errors(run_tasks(setup, options, tasks, workers=workers, what="settle"))
+        close = close_settle(collection, setup.plan, number, shards, refused=refused, matched=matched)
+        remove_spread(collection, number)
+        return close, False
+
+
+def _find_spread(setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *, workers: int) -> None:
+    """Judge all shards until what they lead to elsewhere no longer grows, and keep it for the settle."""
+    collection, number = setup.collection, tasks[0].settle
+    secret = read_secret(collection)
+    entries = merge([keyed_entries(read_keyed(collection, task.shard, secret)) for task in tasks])
+    while True:
+        write_spread(collection, number, Spread(entries), final=False)
+        judged = [replace(task, kind="judge") for task in tasks]
+        outcomes = run_tasks(setup, options, judged, workers=workers, what="judge")
+        _raise_errors(outcomes)
+        grown = merge([entries, *(decode_entries(item.entries) for item in outcomes)])
+        if np.array_equal(grown, entries):
+            break
+        entries = grown
+    write_spread(collection, number, Spread(entries), final=True)
+
+
+def _raise_errors(outcomes: Sequence[Outcome]) -> None:
+    errors = [item for item in outcomes if item.error]
+    if errors:
+        kind = InputError if all(item.exit_code == ExitCode.INPUT for item in errors) else RunError
+        raise kind("\n".join(item.error for item in errors) + "\nnothing was released")
+
+
+def _refusals(config: Config, commits: Sequence[ExamineCommit]) -> list[str]:
+    bounds = config.release
+    damaged = [
+        f"shard {commit.shard}: {commit.damage}; restore it and run again, or name it in [release] accept_damaged"
+        for commit in commits
+        if commit.damage and commit.shard not in bounds.accept_damaged
+    ]
+    if not any(commit.samples for commit in commits):
+        damaged.append("the input holds no sample")
+    return damaged + fault_share_problems(
+        commits, shard_bound=bounds.max_fault_share_shard, run_bound=bounds.max_fault_share_run
+    )
+
+
+def _closed_already(collection: Collection, setup: Setup, commits: Sequence[ExamineCommit]) -> Close | None:
+    """Return the newest close if it rests on this plan and on exactly these commits."""
+    numbers = collection.closed_settles()
+    if not numbers:
+        return None
+    close = Close.read(collection.settled(numbers[-1]) / "close.json")
+    if close.plan != setup.plan.decide_digest or set(close.shards) != {commit.shard for commit in commits}:
+        return None
+    folder = collection.settled(numbers[-1]) / "decisions"
+    for commit in commits:
+        data = (folder / f"{commit.shard}.json").read_bytes()
+        if json.loads(data).get("examined") != hashlib.sha256(commit.encode()).hexdigest():
+            return None
+    return close
