@@ -11,6 +11,7 @@ recipients. Leaves to others which samples are withheld.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 import pyrage
@@ -47,6 +48,16 @@ def new_identity() -> tuple[str, str]:
     """Return a new age identity: (secret text, public recipient)."""
     identity = pyrage.x25519.Identity.generate()
     return str(identity), str(identity.to_public())
+
+
+def recipients_of(identities: str) -> set[str]:
+    """Return the public recipients of the secret keys in the text of an identity file."""
+    found = set()
+    for line in identities.splitlines():
+        if line.startswith("AGE-SECRET-KEY-"):
+            with suppress(pyrage.IdentityError):
+                found.add(str(pyrage.x25519.Identity.from_str(line.strip()).to_public()))
+    return found
 
 
 def padded_size(samples: int, payload_bytes: int) -> int:

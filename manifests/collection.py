@@ -53,6 +53,21 @@ class Collection:
         return self.examined / f"{shard}.keyed"
 
     @property
+    def reviews(self) -> Path:
+        """Decisions of people on samples, chained (restricted)."""
+        return self.root / "reviews.jsonl"
+
+    @property
+    def destroyed(self) -> Path:
+        """What was destroyed, when, by whom and why, chained (restricted)."""
+        return self.root / "destroyed.jsonl"
+
+    @property
+    def holds(self) -> Path:
+        """Shards whose files must stay, written by people (restricted)."""
+        return self.root / "holds.toml"
+
+    @property
     def config_note(self) -> Path:
         """Where the newest run noted the path of its configuration."""
         return self.journal / "config"
@@ -80,6 +95,11 @@ class Collection:
     def release(self, number: int) -> Path:
         """What may be trained on, as of one settle."""
         return self.root / "releases" / f"{number:04d}"
+
+    @property
+    def publications(self) -> Path:
+        """What was handed to outsiders: a folder for each time (restricted)."""
+        return self.root / "publications"
 
     @property
     def current(self) -> Path:

@@ -6,6 +6,7 @@ their digests; a file that no record names does not exist for any reader.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -29,6 +30,11 @@ class FileDigest:
     name: str
     sha256: str
     size: int
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> FileDigest:
+        """Return the digest of these bytes under a name."""
+        return cls(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,8 @@ class Flood:
 class Close(Record):
     """The end of one settle: what it rests on, what it counted, what it released or why it did not.
 
-    canaries: how many the lists hold, every one of which was found. flooded: entries over the hit cap.
+    canaries: how many the lists hold, every one of which was found. flooded: entries over the hit cap. changes:
+    what became of samples since the settle before, None for the first.
     """
 
     kind: ClassVar[str] = "close"
@@ -215,6 +222,7 @@ class Close(Record):
     refused: tuple[str, ...]
     canaries: int
     flooded: tuple[Flood, ...]
+    changes: FileDigest | None
     uids: FileDigest | None
     release_summary: FileDigest | None
 
@@ -230,6 +238,7 @@ _NESTED: dict[str, Any] = {
     "decisions": lambda value: FileDigest(**value),
     "manifest": _digest_or_none,
     "tar": _digest_or_none,
+    "changes": _digest_or_none,
     "uids": _digest_or_none,
     "release_summary": _digest_or_none,
     "sealed": lambda items: tuple(SealedFile(**item) for item in items),

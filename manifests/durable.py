@@ -5,6 +5,7 @@ Owns temporary names, fsync, rename and put-if-absent. Leaves to others what is 
 - A reader sees the old file, the new file or none, never half of one.
 - `create(..., replace=False)` is put-if-absent: an existing file with other bytes is an error, with the same
   bytes it is success (doing finished work again does nothing).
+- Modes are those asked for, whatever the umask: who may read is said by the tier, not by who runs.
 - A failed fsync is never retried: the write fails (see "Can Applications Recover from fsync Failures?", ATC'20).
 - Where the file system knows unnamed files (O_TMPFILE) a killed writer leaves nothing behind; elsewhere, and in
   the moment of a rename, a name starting with `.tmp-` may stay, which `sweep` removes.
@@ -16,6 +17,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,7 @@ def make_folder(folder: Path, *, mode: int = 0o755) -> None:
         return
     make_folder(folder.parent, mode=mode)
     folder.mkdir(mode=mode, exist_ok=True)
+    folder.chmod(mode)
     sync_folder(folder.parent)
 
 
@@ -79,6 +82,7 @@ def create(path: Path, *, replace: bool, mode: int = 0o644) -> Iterator[BinaryIO
         named = True
     try:
         with os.fdopen(fd, "w+b") as file:
+            os.fchmod(fd, mode)
             yield file
             file.flush()
             _sync(file.fileno(), path)
@@ -102,6 +106,25 @@ def write(path: Path, data: bytes, *, replace: bool, mode: int = 0o644) -> None:
     """Write `data` to `path` with the promises of `create`."""
     with create(path, replace=replace, mode=mode) as file:
         file.write(data)
+
+
+def link(source: Path, path: Path) -> None:
+    """Give a final file a second name, in the place of what has it; a copy where file systems do not link.
+
+    Both names stand for the same bytes, so neither is ever written through: our files are replaced, not changed.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(4)}"
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            raise
+        with source.open("rb") as file, create(path, replace=True) as copy:
+            shutil.copyfileobj(file, copy)
+        return
+    os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
+    sync_folder(path.parent)
 
 
 def _sync(fd: int, path: Path) -> None:

@@ -102,10 +102,10 @@ def encode_features(features: ShardFeatures) -> pa.Table:
         name: features.table[name].combine_chunks() for name in features.table.column_names
     }
     for name in _WIDTHS:
-        arrays[name] = _binary(features.digests[name], features.digested)
+        arrays[name] = fixed_binary(features.digests[name], features.digested)
     for name, column in features.hashes.items():
         width = column.codes.shape[1] * column.codes.shape[2]
-        arrays[name] = _binary(column.codes.reshape(-1, width), column.hashable)
+        arrays[name] = fixed_binary(column.codes.reshape(-1, width), column.hashable)
         rated = column.hashable & ~np.isnan(column.quality)
         arrays[f"{name}.quality"] = pa.array(np.nan_to_num(column.quality).astype(np.uint8), mask=~rated)
         arrays[f"{name}.usable"] = pa.array(column.usable, mask=~column.hashable)
@@ -189,11 +189,11 @@ def replace_samples(stored: ShardFeatures, fresh: ShardFeatures, indices: NDArra
     return decode_features(both.take(pa.array(order)).combine_chunks())
 
 
-def _binary(rows: NDArray[np.uint8], known: NDArray[np.bool_]) -> pa.Array:
-    width = rows.shape[1]
+def fixed_binary(rows: NDArray[np.uint8], known: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Return uint8 [N, width] as a column of bytes, null where not known."""
     data = pa.py_buffer(np.ascontiguousarray(rows).tobytes())
-    validity = pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
-    return pa.Array.from_buffers(pa.binary(width), len(rows), [validity, data])
+    validity = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
+    return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), [validity, data])
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from manifests.collection import Collection
 from manifests.commits import RecordError
+from manifests.lifetime import say_missing
 from manifests.records import FilesError, split_member_name
 from manifests.schema import read
 
@@ -42,7 +43,7 @@ def open_kept(collection: Path, *, number: int | None = None) -> Iterator[KeptSa
 
     Raises:
         RecordError: there is no closed release.
-        KeptSetError: a tar and its manifest do not agree, or an image is not the judged one.
+        KeptSetError: a tar and its manifest do not agree, an image is not the judged one, or the release is gone.
         TableError: a manifest is damaged.
     """
     home = Collection(collection)
@@ -52,6 +53,8 @@ def open_kept(collection: Path, *, number: int | None = None) -> Iterator[KeptSa
         except (FileNotFoundError, ValueError):
             raise RecordError(f"{home.current}: no closed release in this collection") from None
     release = home.release(number)
+    if not (release / "summary.json").is_file():
+        raise KeptSetError(say_missing(release / "summary.json"))
     if not (release / "shards").is_dir():
         raise KeptSetError(f"{release}: was made without tars; read its manifest and your own copy of the shards")
     for manifest in sorted((release / "manifest").glob("*.parquet")):

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.lifetime import say_missing
 from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 
 # Bytes of one code by the algorithm that a hash column's name begins with (`pdq:fullres.oriented`), for those that
@@ -116,9 +117,20 @@ MANIFEST_SCHEMA = pa.schema(
 )
 
 
-def stamp(schema: pa.Schema, *, plan: str, stamps: Sequence[str]) -> pa.Schema:
-    """Return `schema` with the version, the plan's digest and every `unsafe_` stamp in its metadata."""
-    value = canonical_json({"schema": SCHEMA_VERSION, "plan": plan, "stamps": list(stamps)})
+CHANGES_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("before", pa.string()),
+        pa.field("after", pa.string()),
+    ]
+)
+
+
+def stamp(schema: pa.Schema, *, plan: str, stamps: Sequence[str], **more: object) -> pa.Schema:
+    """Return `schema` with the version, the plan's digest, every `unsafe_` stamp and `more` in its metadata."""
+    value = canonical_json({"schema": SCHEMA_VERSION, "plan": plan, "stamps": list(stamps), **more})
     return schema.with_metadata({b"shardscrub": value})
 
 
@@ -138,7 +150,7 @@ def read(path: Path, *, sha256: str | None = None, without: Collection[str] = ()
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise TableError(f"{path}: missing, though a record names it") from None
+        raise TableError(say_missing(path)) from None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise TableError(f"{path}: bytes differ from the digest in its record; restore the file or examine again")
     return decode(data, source=str(path), without=without)

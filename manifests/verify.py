@@ -4,12 +4,14 @@ Owns what "the files agree" means. Needs no torch, no list and no secret key. Re
 
 - Every problem is found and named by file; none is repaired.
 - A file that no record names is a problem too: it may hold what was withheld.
+- What was destroyed, as was recorded, is told and is no problem (`lifetime.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,13 +26,17 @@ from manifests.commits import Close, Counts, ExamineCommit, RecordError, SettleC
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
 from manifests.keyed import KeyedError, read_keyed, read_secret
+from manifests.leaks import find_leaks
+from manifests.lifetime import REVIEW_KEYS, read_chain, read_destroyed
+from manifests.publish import PublishError, handed_out, recorded
 from manifests.records import Action, canonical_json, digest_json, identities_digest, readable_json
 from manifests.verify_release import Report, file_problems, verify_current, verify_names, verify_release
 
 # age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
 _AGE_OVERHEAD_BYTES = 8192
 _AGE_CHUNK_BYTES = 64 << 10
-_FOLDERS = {"examined", "settled", "releases", "sealed", "journal"}
+_SETTLED_NAMES = {"changes.parquet", "close.json", "plan.json", "summary.json", "flooded.json", "decisions"}
+_FOLDERS = {"examined", "settled", "releases", "sealed", "journal", "publications"}
 
 
 def verify(root: Path) -> Report:
@@ -42,17 +48,25 @@ def verify(root: Path) -> Report:
     collection, report = Collection(root), Report()
     if not collection.examine_plan.is_file():
         raise RecordError(f"{root}: not a collection (no {collection.examine_plan.name})")
+    try:
+        report.gone = read_destroyed(collection)
+        report.reviews = read_chain(collection.reviews, REVIEW_KEYS)[1]
+    except RecordError as error:
+        report.problems.append(str(error))
     commits = _verify_examined(collection, report)
     report.stamps = tuple(sorted({stamp for commit in commits.values() for stamp in commit.stamps}))
     numbers = collection.closed_settles()
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
     verify_current(collection, released, report)
+    _verify_publications(collection, report)
     verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
-    verify_names(
-        root, _FOLDERS | {collection.examine_plan.name, collection.current.name, collection.secret.name}, report
-    )
+    records = (collection.reviews, collection.destroyed, collection.holds)
+    files = (collection.examine_plan, collection.current, collection.secret, *records)
+    verify_names(root, _FOLDERS | {path.name for path in files}, report)
+    told = sorted(Counter(report.gone.values()).items())
+    report.checked += [f"{count} files of the tier {text}, not checkable" for text, count in told]
     return report
 
 
@@ -64,7 +78,8 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
     for shard in collection.committed_shards():
         try:
             commit = ExamineCommit.read(collection.commit(shard))
-            table = schema.read(collection.examined / commit.features.name, sha256=commit.features.sha256)
+            path = collection.examined / commit.features.name
+            table = None if path in report.gone else schema.read(path, sha256=commit.features.sha256)
         except (RecordError, schema.TableError) as error:
             report.problems.append(str(error))
             continue
@@ -72,7 +87,7 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
         named |= {f"{shard}.json", commit.features.name, f"{shard}.keyed"}
         sealed |= {item.name for item in commit.sealed}
         report.problems += [
-            *_examined_problems(collection, commit, table, plan),
+            *_examined_problems(collection, commit, table, plan, report),
             *_keyed_problems(collection, commit),
         ]
         if commit.batch not in range(1, batch + 1):
@@ -82,6 +97,15 @@ def _verify_examined(collection: Collection, report: Report) -> dict[str, Examin
     report.checked.append(f"{len(commits)} examined shards: features, identities, faults, sealed files")
     report.checked += smaller_batches(commits.values(), batch)
     return commits
+
+
+def _verify_publications(collection: Collection, report: Report) -> None:
+    try:
+        for folder in recorded(collection):
+            shards = [shard for shard, _ in handed_out(folder)]
+            verify_names(folder / "manifest", {f"{shard}.parquet" for shard in shards}, report)
+    except (PublishError, schema.TableError) as error:
+        report.problems.append(str(error))
 
 
 def _read_json(path: Path, report: Report) -> dict[str, Any]:
@@ -97,10 +121,20 @@ def _read_json(path: Path, report: Report) -> dict[str, Any]:
     return {}
 
 
-def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.Table, plan: str) -> Iterator[str]:
+def _examined_problems(
+    collection: Collection, commit: ExamineCommit, table: pa.Table | None, plan: str, report: Report
+) -> Iterator[str]:
     path = collection.commit(commit.shard)
     if commit.plan != plan or commit.shard != path.stem:
         yield f"{path}: examined under another plan than {collection.examine_plan.name}, or another shard's record"
+    for item in commit.sealed:
+        file = collection.sealed / item.name
+        size = file.stat().st_size if file.is_file() else 0
+        least = item.padded_size + 16 * (item.padded_size // _AGE_CHUNK_BYTES)
+        if file not in report.gone and not least <= size <= least + _AGE_OVERHEAD_BYTES:
+            yield f"{file}: missing or not of the size its commit names"
+    if table is None:
+        return
     features = decode_features(table)
     identities = list(features.identities())
     if len(identities) != commit.samples or identities_digest(identities) != commit.identities:
@@ -111,12 +145,6 @@ def _examined_problems(collection: Collection, commit: ExamineCommit, table: pa.
     if int(withheld.sum()) != commit.withheld:
         yield f"{path}: says {commit.withheld} withheld, its features hold {int(withheld.sum())}"
     yield from _blank_problems(table, path)
-    for item in commit.sealed:
-        file = collection.sealed / item.name
-        size = file.stat().st_size if file.is_file() else 0
-        least = item.padded_size + 16 * (item.padded_size // _AGE_CHUNK_BYTES)
-        if not least <= size <= least + _AGE_OVERHEAD_BYTES:
-            yield f"{file}: missing or not of the size its commit names"
 
 
 def _keyed_problems(collection: Collection, commit: ExamineCommit) -> Iterator[str]:
@@ -145,7 +173,8 @@ def _verify_settle(
         report.problems.append(str(error))
         return False
     report.stamps = tuple(sorted({*report.stamps, *close.stamps}))
-    counts = Counts()
+    counts, gone = Counts(), {folder for file in report.gone for folder in file.parents}
+    released = close.released and collection.release(number) not in gone
     for shard, digest in close.shards.items():
         try:
             settled = SettleCommit.read(path.parent / "decisions" / f"{shard}.json")
@@ -157,7 +186,7 @@ def _verify_settle(
                 report.problems.append(
                     f"{collection.commit(shard)}: missing or damaged; settle {number:04d} names it"
                 )
-            report.problems += _settled_problems(collection, number, settled, current, released=close.released)
+            report.problems += _settled_problems(collection, number, settled, current, report, released=released)
         except (RecordError, schema.TableError, ConservationError) as error:
             report.problems.append(str(error))
     if counts != close.counts or close.number != number:
@@ -165,11 +194,18 @@ def _verify_settle(
     _verify_plan(path.parent, close, report)
     named = {f"{shard}.{suffix}" for shard in close.shards for suffix in ("json", "parquet")}
     verify_names(path.parent / "decisions", named, report)
-    verify_names(path.parent, {"close.json", "plan.json", "summary.json", "flooded.json", "decisions"}, report)
+    if close.changes is not None and path.parent / close.changes.name not in report.gone:
+        report.problems += file_problems(path.parent, close.changes)
+    verify_names(path.parent, _SETTLED_NAMES, report)
     report.checked.append(f"settle {number:04d}: {counts.samples} samples, each decided exactly once")
-    if close.released:
+    if released:
         verify_release(collection, close, report)
-    elif collection.release(number).exists():
+    if released and gone.isdisjoint((collection.examined, path.parent)):
+        try:
+            report.problems += find_leaks(collection, number, list(close.shards))
+        except (OSError, ValueError) as error:
+            report.problems.append(f"{collection.release(number)}: could not be searched for leaks: {error}")
+    if not close.released and collection.release(number).exists():
         report.problems.append(f"{collection.release(number)}: exists though settle {number:04d} released nothing")
     return close.released
 
@@ -183,6 +219,8 @@ def _verify_plan(folder: Path, close: Close, report: Report) -> None:
     elif isinstance(examine, dict) and isinstance(decide, dict):
         if [*examine["stamps"], *decide["stamps"]] != list(close.stamps):
             report.problems.append(f"{folder / 'close.json'}: its unsafe_ stamps are not those of its plan")
+        if decide["reviews"] not in report.reviews:
+            report.problems.append(f"{folder / 'plan.json'}: rests on reviews that are not recorded as they were")
         if close.shards and sum(item["canaries"] for item in decide["lists"]) != close.canaries:
             report.problems.append(f"{folder / 'close.json'}: not every canary of its lists was found")
     flooded = _read_json(folder / "flooded.json", report)
@@ -194,9 +232,21 @@ def _verify_plan(folder: Path, close: Close, report: Report) -> None:
 
 
 def _settled_problems(
-    collection: Collection, number: int, settled: SettleCommit, commit: ExamineCommit | None, *, released: bool
+    collection: Collection,
+    number: int,
+    settled: SettleCommit,
+    commit: ExamineCommit | None,
+    report: Report,
+    *,
+    released: bool,
 ) -> Iterator[str]:
-    path = collection.settled(number) / "decisions" / settled.decisions.name
+    path, release = collection.settled(number) / "decisions" / settled.decisions.name, collection.release(number)
+    if released and settled.tar is not None:
+        yield from file_problems(release / "shards", settled.tar)
+    if path in report.gone:
+        if released and settled.manifest is not None:
+            yield from file_problems(release / "manifest", settled.manifest)
+        return
     table = schema.read(path, sha256=settled.decisions.sha256)
     tally = prove_conservation(table, shard=settled.shard, samples=settled.samples, identities=settled.identities)
     found = (tally.keep, tally.remove, tally.quarantine, tally.withheld, tally.reasons)
@@ -214,7 +264,7 @@ def _settled_problems(
     if settled.manifest is None:
         yield f"{path}: released without a manifest"
         return
-    manifest_path = collection.release(number) / "manifest" / settled.manifest.name
+    manifest_path = release / "manifest" / settled.manifest.name
     manifest = schema.read(manifest_path, sha256=settled.manifest.sha256)
     if not manifest.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
         yield f"{manifest_path}: columns are not those of a manifest"
@@ -223,10 +273,8 @@ def _settled_problems(
         yield f"{manifest_path}: does not name exactly the samples that were kept"
     if [row[:16] for row in manifest["sha256"].to_pylist()] != manifest["uid"].to_pylist():
         yield f"{manifest_path}: a uid is not the head of its sha256"
-    if commit is not None:
+    if commit is not None and collection.examined / commit.features.name not in report.gone:
         yield from _content_problems(collection, commit, manifest, manifest_path)
-    if settled.tar is not None:
-        yield from file_problems(collection.release(number) / "shards", settled.tar)
 
 
 def _content_problems(

@@ -6,7 +6,7 @@ Owns the report that all checks write to. See `verify.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +23,13 @@ _UIDS_AT_ONCE = 1 << 20
 
 @dataclass(slots=True)
 class Report:
-    """What was checked, what is wrong, and the `unsafe_` options that the collection was made under."""
+    """What was checked, what is wrong, and the `unsafe_` options that the collection was made under.
 
+    gone: files that were destroyed, as was recorded, each with its tier and day. reviews: digests of their record.
+    """
+
+    gone: Mapping[Path, str] = field(default_factory=dict)
+    reviews: list[str] = field(default_factory=list)
     stamps: tuple[str, ...] = ()
     checked: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -38,7 +43,7 @@ def verify_release(collection: Collection, close: Close, report: Report) -> None
     else:
         report.problems += file_problems(release, close.release_summary)
         changed = list(file_problems(release, close.uids))
-        report.problems += changed or _uid_problems(release, close)
+        report.problems += changed or uid_problems(release, close)
     verify_names(release, {"manifest", "shards", "uids.npy", "summary.json"}, report)
     verify_names(release / "manifest", {f"{shard}.parquet" for shard in close.shards}, report)
     if (release / "shards").is_dir():
@@ -52,7 +57,8 @@ def verify_release(collection: Collection, close: Close, report: Report) -> None
     report.checked.append(f"release {close.number:04d}: {close.counts.keep} kept samples, manifests, uids, tars")
 
 
-def _uid_problems(release: Path, close: Close) -> Iterator[str]:
+def uid_problems(release: Path, close: Close) -> Iterator[str]:
+    """Hold `uids.npy` against the manifests: sorted, all kept samples and no other. One byte of memory for each."""
     try:
         uids = np.load(release / "uids.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
@@ -68,6 +74,7 @@ def _uid_problems(release: Path, close: Close) -> Iterator[str]:
         if not bool(rising.all()) or (previous is not None and tuple(part[0]) < previous):
             yield f"{release / 'uids.npy'}: is not sorted"
         previous = tuple(part[-1])
+    seen = np.zeros(len(uids) + 1, np.bool_)
     for shard in close.shards:
         try:
             table = schema.read(release / "manifest" / f"{shard}.parquet")
@@ -76,8 +83,11 @@ def _uid_problems(release: Path, close: Close) -> Iterator[str]:
         wanted = np.frombuffer(b"".join(table["uid"].to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
         keys = np.ascontiguousarray(wanted).view(uids.dtype).reshape(-1)
         places = np.searchsorted(uids, keys)
+        seen[places] = True
         if (len(uids) == 0 and len(keys)) or bool((uids[np.minimum(places, len(uids) - 1)] != keys).any()):
             yield f"{release / 'uids.npy'}: lacks a kept sample of shard {shard}"
+    if bool((~seen[:-1] & np.append([True], uids[1:] != uids[:-1])[: len(uids)]).any()):
+        yield f"{release / 'uids.npy'}: holds a uid of no kept sample"
 
 
 def verify_current(collection: Collection, released: list[int], report: Report) -> None:

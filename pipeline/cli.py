@@ -11,12 +11,17 @@ import os
 import resource
 import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manifests.records import FilesError
+from pipeline.cli_cases import cases_app
+from pipeline.cli_handover import handover_app
+from pipeline.cli_lifetime import lifetime_app
 from pipeline.cli_lists import lists_app
 from pipeline.cli_models import models_app
 from pipeline.cli_policy import policy_app
@@ -91,9 +96,22 @@ def examine(
 
 
 @app.command()
-def settle(config: ConfigFile, *, workers: Workers = None, device: Device = "auto") -> None:
+def settle(
+    config: ConfigFile,
+    *,
+    policy: Annotated[str, typer.Option(help="Another policy: a .toml file or a profile.")] = "",
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", help="ID[@VERSION] of a list to use, not the configured ones.")
+    ] = None,
+    shards: Annotated[bool | None, typer.Option(help="Write tars of kept samples, or none.")] = None,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
     """Decide all examined shards from stored features and write a release."""
-    setup, options, count = _prepare(config, workers, device)
+    named = tuple(lists or ())
+    setup, options, count = _prepare(
+        config, workers, device, policy=policy, lists=named, shards=shards, from_stored=True
+    )
     _settle(setup, options, count, None)
 
 
@@ -124,17 +142,28 @@ def retry(
     _settle(setup, options, count, examined)
 
 
-def _prepare(config: Path, workers: int | None, device: str) -> tuple[Setup, WorkerOptions, int]:
+def _prepare(
+    config: Path,
+    workers: int | None,
+    device: str,
+    *,
+    policy: str = "",
+    lists: Sequence[str] = (),
+    shards: bool | None = None,
+    from_stored: bool = False,
+) -> tuple[Setup, WorkerOptions, int]:
     from pipeline.executors.protocol import WorkerOptions
-    from pipeline.resolve import check_releasable
+    from pipeline.resolve import READABLE_STAMP, check_releasable
     from pipeline.setup import load_setup
 
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
-    options = WorkerOptions(config.absolute(), device)
+    options = WorkerOptions(config.absolute(), device, policy, tuple(lists), shards, from_stored)
     setup = load_setup(options)
     check_releasable(setup.config, setup.decider.policy)
-    options = WorkerOptions(config.absolute(), setup.plan.examine.device, setup.lists_fd)
+    readable = READABLE_STAMP in setup.plan.stamps
+    resolved = setup.plan.examine.device
+    options = replace(options, device=resolved, lists_fd=setup.lists_fd, readable=readable)
     wanted = setup.config.run.workers if workers is None else workers
     return setup, options, wanted or _default_workers(setup)
 
@@ -202,6 +231,9 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 
 app.add_typer(reading_app)
+app.add_typer(handover_app)
+app.add_typer(lifetime_app)
+app.add_typer(cases_app, name="cases")
 app.add_typer(lists_app, name="lists")
 app.add_typer(models_app, name="models")
 app.add_typer(policy_app, name="policy")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli_reading import keys_new, print_stamps
+from pipeline.cli_cases import keys_new
+from pipeline.cli_reading import print_stamps
 from pipeline.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:

@@ -74,4 +74,4 @@ def _setup(config: Path) -> Setup:
     from pipeline.executors.protocol import WorkerOptions
     from pipeline.setup import load_setup
 
-    return load_setup(WorkerOptions(config.absolute(), "auto"))
+    return load_setup(WorkerOptions(config.absolute(), from_stored=True))

@@ -1,4 +1,4 @@
-"""The commands that make no collection: what one says of itself, hashes of files, heads, keys.
+"""The commands that make no collection: what one says of itself, hashes of files, heads.
 
 As `cli.py`: parse, call, print. Restricted verbs say so.
 """
@@ -14,10 +14,6 @@ import typer
 from pipeline.errors import ConfigError, VerificationError
 
 reading_app = typer.Typer()
-cases_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
-keys_app = typer.Typer(help="Keys of the people who can open sealed records.", no_args_is_help=True)
-cases_app.add_typer(keys_app, name="keys")
-reading_app.add_typer(cases_app, name="cases")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a collection.")]
 
@@ -153,22 +149,6 @@ def hash_command(
             typer.echo(json.dumps(found.record()) if as_json else "\n".join(found.lines()))
 
 
-@keys_app.command("new")
-def keys_new(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the secret key (mode 0600).")],
-) -> None:
-    """Make an age key for a case owner; keep the file away from the machines that scrub."""
-    from manifests import durable
-    from manifests.cases import new_identity
-
-    secret, public = new_identity()
-    if file.exists():
-        raise ConfigError(f"{file}: exists already; a key is never written over")
-    durable.make_folder(file.parent, mode=0o700)
-    durable.write(file, f"# public key: {public}\n{secret}\n".encode(), replace=False, mode=0o600)
-    typer.echo(public)
-
-
 @reading_app.command("make-prompts")
 def make_prompts(
     prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, or sexual, minor, drawn, banknote.")],
@@ -191,6 +171,19 @@ def make_prompts(
     durable.make_folder(out.parent)
     durable.write(out, data, replace=True)
     typer.echo(f'[[head]]\nfile = "{out}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\nkind = "zero-shot"')
+
+
+@reading_app.command()
+def leakscan(collection: Run) -> None:
+    """Join every cell of the newest release with what was not kept; a leak is named by file and row only."""
+    from manifests.leaks import scan_newest
+
+    close, leaks = scan_newest(collection)
+    print_stamps(close.stamps)
+    if leaks:
+        raise VerificationError("\n".join(leaks))
+    kept, lost = close.counts.keep, close.counts.samples - close.counts.keep
+    typer.echo(f"release {close.number:04d}: {kept} kept samples joined with {lost} not kept, no leak found")
 
 
 def print_stamps(stamps: tuple[str, ...]) -> None:

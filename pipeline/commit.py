@@ -10,7 +10,6 @@ and when a later settle withholds more of it.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,7 +29,7 @@ from pipeline.matching import match_shard
 from pipeline.overrides import Overrides
 from pipeline.plan import Plan
 from pipeline.policy import Policy
-from pipeline.sealing import sealed_records
+from pipeline.sealing import sealed_records, sealed_stamp
 from pipeline.spread import Keys, add_keyed
 from pipeline.verdicts import RowMarks, SampleDecisions, decide_samples
 
@@ -113,7 +112,7 @@ def commit_shard(
     generation = 0 if before is None else before.generation + 1
     if decider.recipients:
         records = sealed_records(hidden, features, decisions, hits, decider.lists)
-        records = records.cast(schema.stamp(records.schema, plan=plan.examine_digest, stamps=plan.stamps))
+        records = records.cast(sealed_stamp(records.schema, plan))
         data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
         name = collection.sealed_name(facts.shard, settle)
         if any(item.name == name for item in sealed):  # never write over records that only the key can read
@@ -147,7 +146,7 @@ def commit_shard(
 def _write_features(table: pa.Table, name: str, collection: Collection) -> FileDigest:
     data = schema.encode(table)
     durable.write(collection.examined / name, data, replace=True, mode=RESTRICTED_FILE_MODE)
-    return FileDigest(name, hashlib.sha256(data).hexdigest(), len(data))
+    return FileDigest.of(name, data)
 
 
 def remove_unnamed(collection: Collection, commit: ExamineCommit) -> None:

@@ -139,9 +139,15 @@ class PolicyConfig:
 
 @dataclass(frozen=True, slots=True)
 class SealedConfig:
-    """Who can open the records of withheld samples (age X25519 public keys)."""
+    """Who can open the records of withheld samples (age X25519 public keys), and who takes the cases.
+
+    identities_at: where else to look for secret keys that a run must not be able to read.
+    """
 
     recipients: tuple[str, ...] = ()
+    case_owner_role: str = ""
+    case_owner_contact: str = ""
+    identities_at: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

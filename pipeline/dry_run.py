@@ -12,10 +12,10 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from manifests.features import ShardFeatures
+from manifests.tars import index_tar
 from pipeline.errors import ConfigError
 from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
-from pipeline.ingest.tars import index_tar
 from pipeline.measure import digest_members, measure
 from pipeline.policy_preview import SWEEP
 from pipeline.setup import Setup, make_examiner, settle_search

@@ -15,7 +15,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.image_formats import HEAD_BYTES, image_end, sniff
+from manifests.tars import HEAD_BYTES, sniff
+from pipeline.image_formats import image_end
 
 MAX_THUMBNAIL_BYTES: Final = 1 << 20
 MAX_PARTS: Final = 1 << 16  # segments or chunks looked at: more than any writer makes of 64 MiB

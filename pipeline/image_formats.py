@@ -1,7 +1,7 @@
-"""What an image is and where it ends, read from its bytes alone.
+"""Where an image ends, read from its bytes alone.
 
-Owns the allow-list of formats, the sniffing, the end of an image and the number of pictures it stores.
-Leaves pixels to the decoders.
+Owns the end of an image and the number of pictures it stores. Leaves the allow-list of formats and the sniffing to
+`manifests.tars`, pixels to the decoders.
 
 - Every function takes hostile bytes, never raises on them, and costs time linear in their length.
 - The end is the image's own: the place where a decoder that obeys the format stops reading.
@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-HEAD_BYTES: Final = 32  # enough for `sniff`
+from manifests.tars import HEAD_BYTES, sniff
 
 # A marker, past stuffed zeros (FF 00), restarts (D0 to D7) and fill bytes (FF FF). ITU T.81, B.1.1.
 _JPEG_MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -28,7 +28,6 @@ _EOI: Final = 0xD9
 _APP2: Final = 0xE2
 _MPF_NUMBER_OF_IMAGES: Final = 0xB001
 
-_BMP_HEADER_SIZES: Final = frozenset((12, 40, 52, 56, 64, 108, 124))
 _BMP_RLE8, _BMP_RLE4 = 1, 2
 _BMP_PROFILES: Final = frozenset((0x4C494E4B, 0x4D424544))  # "LINK", "MBED": a profile lies in the file
 
@@ -46,26 +45,6 @@ class Extent:
 
     end: int
     frames: int
-
-
-def sniff(head: bytes) -> str | None:
-    """Name the format by its first `HEAD_BYTES` bytes; None where it is not on the allow-list.
-
-    A bitmap must show a known header size, since texts begin with "BM" too. BigTIFF is not on the list.
-    """
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith((b"II*\0", b"MM\0*")):
-        return "tiff"
-    if head.startswith(b"BM") and len(head) >= 18 and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
-        return "bmp"
-    return None
 
 
 def measure(data: bytes) -> Extent | None:

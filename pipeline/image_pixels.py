@@ -33,8 +33,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from manifests.records import FaultKind
+from manifests.tars import HEAD_BYTES, sniff
 from pipeline.errors import RunError
-from pipeline.image_formats import HEAD_BYTES, is_padding, measure, sniff
+from pipeline.image_formats import is_padding, measure
 
 PILLOW_FLOOR: Final = (13, 0)
 

@@ -22,11 +22,11 @@ from classifiers.signals import Classifier, Embedder, HashCode
 from classifiers.text.terms import TermMatcher
 from manifests.features import HashColumn, ShardFeatures
 from manifests.records import FaultKind
+from manifests.tars import read_member
 from pipeline.decode import Decoder
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import Inventory, Sample, SampleMember
 from pipeline.ingest.shards import ShardSource
-from pipeline.ingest.tars import read_member
 from pipeline.metadata import MetadataColumn
 
 TEXTS = ("caption", "url")  # what terms are looked for in; every row of a sample has its sample's scores

@@ -108,6 +108,7 @@ class DecidePlan:
     lists: tuple[ListPlan, ...]
     max_near_hits_per_entry: int
     overrides: tuple[tuple[str, ...], ...]
+    reviews: str
     stamps: tuple[str, ...]
     shards: bool
     max_fault_share_shard: float

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from manifests.records import Action
-from pipeline.policy_decide import Alias, Decided, Policy, Rule, decide, least_points, thresholds
+from pipeline.policy_decide import Alias, Around, Decided, Policy, Rule, decide, least_points, thresholds
 from pipeline.policy_includes import Texts, join_includes
 from pipeline.policy_language import (
     Expression,
@@ -33,10 +33,20 @@ from pipeline.policy_language import (
     comparisons,
     explain_expression,
 )
-from pipeline.policy_names import Names, SignalSpec, pick, read_aliases, read_bars, string, strings, table
+from pipeline.policy_names import (
+    Names,
+    SignalSpec,
+    pick,
+    read_aliases,
+    read_around,
+    read_bars,
+    string,
+    strings,
+    table,
+)
 
 __all__ = [
-    "SHIPPED_POLICIES", "Alias", "Decided", "Policy", "PolicyError", "Rule", "SignalSpec",
+    "SHIPPED_POLICIES", "Alias", "Around", "Decided", "Policy", "PolicyError", "Rule", "SignalSpec",
     "decide", "explain_expression", "load_policy", "shipped_policy", "thresholds",
 ]  # fmt: skip
 
@@ -44,7 +54,7 @@ HISTORIC = tuple(f"historic/{name}" for name in ("laion-400m", "sd2", "relaion-r
 SHIPPED_POLICIES = ("separation", "separation-strict", "lists-only", *HISTORIC)
 MAX_RULES = 1000
 
-_OPTIONAL = ("signal", "threshold", "sensitive", "separation", "source", "historic")
+_OPTIONAL = ("signal", "threshold", "around", "sensitive", "separation", "source", "historic")
 _GRANTED = (Action.SEAL.name, Action.REMOVE.name, Action.QUARANTINE.name)
 
 
@@ -122,6 +132,7 @@ def _read(file: dict[str, Any], source: str, known: Sequence[SignalSpec], text: 
         text=text,
         full_names=tuple((name, specs[name].full_names) for name in bases),
         silent=frozenset(name for name in bases if not specs[name].searchable),
+        around=read_around(file.get("around", {}), f"{source}: [around]"),
         historic=string(file["historic"], f"{source}: historic") if "historic" in file else "",
     )
     for promise in promises:

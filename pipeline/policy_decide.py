@@ -58,6 +58,19 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """How far a settle looks around exact list hits; None: not at all.
+
+    near_copies: PDQ distance in bits. neighbours: cosine of embeddings. A seed with more than max_neighbours gives
+    none.
+    """
+
+    near_copies: int | None = None
+    neighbours: float | None = None
+    max_neighbours: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy that has been checked: monotone, and every promise proved.
 
@@ -78,6 +91,7 @@ class Policy:
     sources: tuple[tuple[tuple[str, ...], Policy], ...] = ()
     silent: frozenset[str] = frozenset()
     historic: str = ""
+    around: Around = Around()
 
     def of_shard(self, shard: str) -> Policy:
         """Return the policy for the samples of a shard: that of the first source with a fitting pattern."""
@@ -106,6 +120,7 @@ class Policy:
                 "sensitive": sorted(self.sensitive),
                 "never_kept": sorted(explain_expression(promise) for promise in self.never_kept),
                 "bound": {name: sorted(full_names) for name, full_names in self.full_names},
+                "around": [self.around.near_copies, self.around.neighbours, self.around.max_neighbours],
                 "sources": [[sorted(patterns), one.digest] for patterns, one in self.sources],
             }
         )

@@ -50,13 +50,17 @@ def join_includes(
             if key in base:
                 own = table(joined.get(key, {part: []}), f"{source}: [{key}]", needed=(part,))
                 joined[key] = {part: _both(own[part], base[key].get(part, []))}
+        if "around" in base:
+            joined["around"] = _farther(
+                table(joined.get("around", {}), f"{source}: [around]", allowed=None), base["around"]
+            )
         joined["rule"] = _both(joined.get("rule", []), base.get("rule", []))
     joined["rule"].sort(key=_strictness)
     return joined
 
 
 def _tables(base: dict[str, Any], name: str) -> None:
-    for key in ("signal", "threshold", "sensitive", "separation"):
+    for key in ("signal", "threshold", "around", "sensitive", "separation"):
         table(base.get(key, {}), f"{name}: [{key}]", allowed=None)
 
 
@@ -65,6 +69,15 @@ def _both(mine: object, theirs: object) -> list[Any]:
     first = mine if isinstance(mine, list) else [mine]
     second = theirs if isinstance(theirs, list) else [theirs]
     return first + [one for one in second if one not in first]
+
+
+def _farther(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that look farther; what is no number is left for the checks of the whole to refuse."""
+    joined = {**theirs, **mine}
+    for key in mine.keys() & theirs.keys():
+        if type(mine[key]) is type(theirs[key]) and isinstance(mine[key], int | float):
+            joined[key] = (min if key == "neighbours" else max)(mine[key], theirs[key])
+    return joined
 
 
 def _strictness(rule: object) -> int:

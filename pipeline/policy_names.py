@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from pipeline.policy_decide import Alias
+from pipeline.policy_decide import Alias, Around
 from pipeline.policy_language import (
     Comparison,
     Expression,
@@ -31,6 +31,12 @@ from pipeline.policy_language import (
 
 MAX_MARGIN = 1.0  # scores lie between 0 and 1
 
+# Least, largest and type of each key of [around]. Below a cosine of 0.5 everything is near everything.
+_AROUND: dict[str, tuple[float, float, type]] = {
+    "near_copies": (0, 31, int),
+    "neighbours": (0.5, 1.0, float),
+    "max_neighbours": (1, 100_000, int),
+}
 _SIDES: dict[str, tuple[Op, Op]] = {"high": (">=", ">"), "low": ("<=", "<")}
 
 
@@ -142,6 +148,16 @@ def read_bars(
                 f"{where} {name}: expected a name that rules can use and that is no signal's; rename it"
             )
     return bars
+
+
+def read_around(value: object, where: str) -> Around:
+    """Read the [around] table: how far a settle looks around exact list hits."""
+    keys = table(value, where, allowed=_AROUND)
+    for name, (low, high, kind) in _AROUND.items():
+        found = keys.get(name, low)
+        if type(found) is not kind or not low <= found <= high:  # type: ignore[operator] # it is a number here
+            raise PolicyError(f"{where} {name}: expected a {kind.__name__} from {low} to {high}, found {found!r}")
+    return Around(**keys)  # type: ignore[arg-type] # checked above
 
 
 def _read_part(text: str, where: str, specs: Mapping[str, SignalSpec]) -> str:

@@ -22,6 +22,7 @@ from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.commits import Close, Counts, FileDigest, Flood, SettleCommit
 from manifests.records import canonical_json, readable_json
+from pipeline.changes import write_changes
 from pipeline.plan import Plan
 from pipeline.settle_matches import CollectionHits
 
@@ -115,6 +116,7 @@ def close_settle(
         refused=tuple(refused),
         canaries=matched.canaries,
         flooded=matched.flooded,
+        changes=write_changes(collection, number, shards),
         uids=uids,
         release_summary=summary,
     )
@@ -179,4 +181,4 @@ def _sort_in_place(file: BinaryIO, start: int, count: int) -> None:
 def _write_json(path: Path, value: object, *, mode: int) -> FileDigest:
     data = readable_json(value)
     durable.write(path, data, replace=True, mode=mode)
-    return FileDigest(path.name, hashlib.sha256(data).hexdigest(), len(data))
+    return FileDigest.of(path.name, data)

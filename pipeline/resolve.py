@@ -21,6 +21,7 @@ from classifiers.plugins import CLASSIFIERS, HASHES, distributions_of
 from classifiers.signals import Classifier
 from classifiers.text.terms import TermList, read_terms, shipped_terms
 from classifiers.weights import check_pin
+from manifests.collection import Collection
 from manifests.schema import CODE_BYTES
 from pipeline.config import VIEWS, Config
 from pipeline.errors import ConfigError
@@ -29,11 +30,13 @@ from pipeline.measure import TEXTS
 from pipeline.overrides import Overrides
 from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
 from pipeline.policy import Policy, SignalSpec, load_policy, shipped_policy
+from pipeline.reviews import reviews_digest
 from pipeline.verdicts import list_signal_specs
 
 PLAIN_LISTS_STAMP = "unsafe_plain_lists"
 STAND_IN_STAMP = "unsafe_stand_in_models"
 HISTORIC_STAMP = "unsafe_historic_policy"
+READABLE_STAMP = "unsafe_readable_recipient"
 
 
 class UnsafeWarning(UserWarning):
@@ -226,9 +229,9 @@ def make_examine_plan(
 
 
 def make_decide_plan(
-    config: Config, policy: Policy, lists: tuple[ListPlan, ...], overrides: Overrides
+    config: Config, policy: Policy, lists: tuple[ListPlan, ...], overrides: Overrides, *, readable: bool
 ) -> DecidePlan:
-    """Put together all that shapes a decision or a release."""
+    """Put together all that shapes a decision or a release; `readable`: the run could open what it seals."""
     return DecidePlan(
         policy=policy.name,
         policy_digest=policy.digest,
@@ -238,9 +241,11 @@ def make_decide_plan(
         lists=lists,
         max_near_hits_per_entry=config.lists.max_near_hits_per_entry,
         overrides=overrides.record,
+        reviews=reviews_digest(Collection(config.collection)),
         stamps=(
             *((PLAIN_LISTS_STAMP,) if config.lists.unsafe_plain_lists else ()),
             *((HISTORIC_STAMP,) if policy.historic else ()),
+            *((READABLE_STAMP,) if readable else ()),
         ),
         shards=config.release.shards,
         max_fault_share_shard=config.release.max_fault_share_shard,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import platform
 import sys
@@ -65,6 +66,7 @@ def lock(collection: Collection, *, alone: bool) -> Iterator[None]:
         RunError: another process holds it in a way that excludes us.
     """
     with (collection.journal / "lock").open("ab") as file:
+        os.fchmod(file.fileno(), RESTRICTED_FILE_MODE)
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -128,9 +130,10 @@ def run_tasks(
     *,
     workers: int,
     what: str,
+    quiet: bool = False,
     on_done: Callable[[Outcome], None] = lambda _: None,
 ) -> tuple[Outcome, ...]:
-    """Do every task on as many workers as are asked for, and note in the journal how it went.
+    """Do every task on as many workers as are asked for, and note in the journal how it went; quiet: only there.
 
     Raises:
         CanaryError: a worker missed a canary; nothing that it matched can be trusted.
@@ -143,7 +146,7 @@ def run_tasks(
     else:
         executor = ProcessesExecutor(options, workers=workers, journal=setup.collection.journal)
     began, outcomes = time.time(), []
-    with show_progress(what, len(tasks), sys.stderr) as progress:
+    with show_progress(what, len(tasks), io.StringIO() if quiet else sys.stderr) as progress:
         for outcome in executor.run(tasks, progress.rows):
             if outcome.fatal:
                 raise CanaryError(outcome.error)

@@ -1,6 +1,7 @@
 """The records of withheld samples, as a case team reads them after opening a sealed file.
 
-Owns their columns: all features of the sample, its decision with every signal, and the list entries it hit.
+Owns their columns: all features of the sample, its decision with every signal, and the list entries it hit; and
+their stamp. No time stands there: the same samples, lists and policy give the same records.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from functools import cache
 import pyarrow as pa
 
 from classifiers.blocklists.lists import HashList
+from manifests import schema
 from manifests.features import ShardFeatures
+from pipeline.plan import Plan
 from pipeline.verdicts import SampleDecisions
 
 _HIT = pa.struct(
@@ -46,6 +49,13 @@ def sealed_records(
         if field.name not in table.column_names:
             table = table.append_column(field, decisions.table[field.name].take(rows))
     return table.append_column("hits", pa.array(_hits(hidden, features, hits, lists), pa.list_(_HIT)))
+
+
+def sealed_stamp(columns: pa.Schema, plan: Plan) -> pa.Schema:
+    """Return the columns with what made the records: plan, policy and lists by digest, our recipe, libraries."""
+    examine = plan.examine
+    made = {"judged_under": plan.judge_digest, "recipe": examine.recipe, "software": list(examine.software)}
+    return schema.stamp(columns, plan=plan.examine_digest, stamps=plan.stamps, **made)
 
 
 def _hits(

@@ -12,8 +12,7 @@ summaries, close, `current`. Needs no model and touches no pixel.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +23,17 @@ from manifests import durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, RecordError, SettleCommit
 from manifests.decisions import prove_conservation
-from manifests.features import ShardFeatures, decode_features
-from manifests.kept_shards import KeptMember, SourceChangedError, write_kept_shard
+from manifests.features import ShardFeatures, decode_features, fixed_binary
 from manifests.records import Action
+from pipeline.around import around_marks
 from pipeline.commit import Decider, commit_shard, facts_of, remove_unnamed
 from pipeline.config import MembersConfig
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError
 from pipeline.hits import follow_rows
-from pipeline.ingest.samples import Sample, take_inventory
 from pipeline.ingest.shards import ShardSource
+from pipeline.kept_tars import write_tar
 from pipeline.plan import Plan
+from pipeline.reviews import review_marks
 from pipeline.spread import Entries, Keys, Spread
 from pipeline.verdicts import RowMarks, SampleDecisions, blank_withheld
 
@@ -51,10 +51,13 @@ class Settler:
     with_tars: bool
     spread: Spread
     secret: bytes
+    around: Mapping[str, Sequence[tuple[int, int, bool]]]
+    reviews: Mapping[str, Action]
 
-    def marks(self, features: ShardFeatures) -> RowMarks:
-        """Return what the collection leads to for the rows of a shard."""
-        return Keys.of(features, self.secret).marks(self.spread)
+    def marks(self, shard: str, features: ShardFeatures, keys: Keys) -> RowMarks:
+        """Return what the collection, and people, lead to for the rows of a shard."""
+        around = around_marks(features, self.around.get(shard, ())).joined(keys.marks(self.spread))
+        return review_marks(shard, features, self.reviews).joined(around)
 
 
 def read_commit(collection: Collection, shard: str, plan: Plan) -> ExamineCommit:
@@ -90,7 +93,7 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
     if done is not None:
         return done
     features = load_features(collection, commit)
-    marks = settler.marks(features)
+    marks = settler.marks(shard, features, Keys.of(features, settler.secret))
     decisions = settler.decider.decide(features, hits, marks)
     # The hit cap counts anew over the collection: what a shard by itself left to quarantine may be withheld now.
     fresh = decisions.withheld & (decisions.actions >= 0)
@@ -108,7 +111,8 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
             marks=marks,
         )
         stored, features = features, load_features(collection, commit)
-        decisions = settler.decider.decide(features, follow_rows(hits, stored, features), settler.marks(features))
+        marks = settler.marks(shard, features, Keys.of(features, settler.secret))
+        decisions = settler.decider.decide(features, follow_rows(hits, stored, features), marks)
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
     durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
@@ -125,7 +129,8 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
         remove=tally.remove,
         quarantine=tally.quarantine,
         withheld=tally.withheld,
-        faults=commit.faults,
+        # Counted where nothing else decides: else one that is missing in the count would be a withheld sample's.
+        faults=sum(count for why, count in tally.reasons.items() if why.startswith("fault:")),
         reasons=tally.reasons,
         examined=hashlib.sha256(commit.encode()).hexdigest(),
         decisions=written,
@@ -141,7 +146,9 @@ def judge_shard(shard: str, hits: pa.Table, settler: Settler) -> tuple[Entries, 
     commit = read_commit(settler.collection, shard, settler.plan)
     features = load_features(settler.collection, commit, embeddings=False)
     keys = Keys.of(features, settler.secret)
-    return keys.entries(settler.decider.decide(features, hits, keys.marks(settler.spread))), commit.samples
+    return keys.entries(
+        settler.decider.decide(features, hits, settler.marks(shard, features, keys))
+    ), commit.samples
 
 
 def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> SettleCommit | None:
@@ -168,7 +175,7 @@ def _write_table(table: pa.Table, path: Path, settler: Settler, *, mode: int) ->
     stamped = table.cast(schema.stamp(table.schema, plan=settler.plan.decide_digest, stamps=settler.plan.stamps))
     data = schema.encode(stamped)
     durable.write(path, data, replace=True, mode=mode)
-    return FileDigest(path.name, hashlib.sha256(data).hexdigest(), len(data))
+    return FileDigest.of(path.name, data)
 
 
 def _write_release(
@@ -188,78 +195,32 @@ def _write_release(
         durable.sweep(release / name, settler.collection.files_of(shard))
     tar = None
     if settler.with_tars:
-        tar = _write_tar(shard, source, commit, features, kept, settler, release / "shards" / f"{shard}.tar")
+        tar = write_tar(
+            source,
+            commit,
+            features,
+            kept,
+            collection=settler.collection,
+            number=settler.number,
+            members=settler.members,
+        )
     manifest = manifest_table(features, kept)
     return _write_table(manifest, release / "manifest" / f"{shard}.parquet", settler, mode=0o644), tar
 
 
 def manifest_table(features: ShardFeatures, kept: np.ndarray) -> pa.Table:
     """Return the release manifest of the samples in `kept` (indices): identity, content id, url, caption."""
-    index, role = features.indices(), features.strings("role")
-    images = np.array([kind == "image" for kind in role], np.bool_)
-    is_kept = np.isin(index, kept)
-    first_row = np.flatnonzero(np.diff(index, prepend=-1) != 0)
-    rows = first_row[is_kept[first_row]]
-    sha256, image_counts = [], []
-    for row in rows:
-        mine = np.flatnonzero((index == index[row]) & images)
-        sha256.append(features.digests["sha256"][mine[0]].tobytes())
-        image_counts.append(len(mine))
-    take = pa.array(rows, pa.int64())
+    index, images = features.indices(), np.flatnonzero(features.table["role"].to_numpy() == "image")
+    first = np.searchsorted(index, kept)
+    # Every kept sample has an image, and its rows stand together.
+    first_image = images[np.searchsorted(index[images], kept)]
+    last_image = np.searchsorted(index[images], kept, side="right")
+    digests = features.digests["sha256"][first_image]
+    take = pa.array(first, pa.int64())
     columns = {name: features.table[name].take(take) for name in ("shard", "index", "key", "url", "caption")}
-    columns["sha256"] = pa.array(sha256, pa.binary(32))
-    columns["uid"] = pa.array([value[:16] for value in sha256], pa.binary(16))
-    columns["images"] = pa.array(image_counts, pa.int32())
+    columns["sha256"], columns["uid"] = fixed_binary(digests), fixed_binary(digests[:, :16])
+    columns["images"] = pa.array(last_image - np.searchsorted(index[images], kept), pa.int32())
     return pa.table([columns[field.name] for field in schema.MANIFEST_SCHEMA], schema=schema.MANIFEST_SCHEMA)
-
-
-def _write_tar(
-    shard: str,
-    source: ShardSource | None,
-    commit: ExamineCommit,
-    features: ShardFeatures,
-    kept: np.ndarray,
-    settler: Settler,
-    target: Path,
-) -> FileDigest:
-    if not len(kept):
-        return write_kept_shard(Path(os.devnull), (), target)  # nothing to copy: the source may be lost
-    if source is not None and source.is_table:
-        return write_kept_shard(source.path, [], target)
-    if source is None or source.missing:
-        raise InputError(
-            f"shard {shard}: its tar is needed to copy kept samples and is not named by the configuration or not "
-            "there; restore it, or set [release] shards = false"
-        )
-    inventory = take_inventory(source, settler.members)
-    if inventory.sha256 != commit.input_sha256:
-        raise InputError(f"shard {shard}: {source.path.name} is not the file that was examined; restore it")
-    judged = {
-        (int(offset), int(size)): digest.tobytes()
-        for offset, size, digest in zip(
-            features.table["offset"].fill_null(-1).to_pylist(),
-            features.table["size"].fill_null(-1).to_pylist(),
-            features.digests["sha256"],
-            strict=True,
-        )
-    }
-    wanted = set(kept.tolist())
-    members = _members([sample for sample in inventory.samples if sample.index in wanted], judged)
-    try:
-        return write_kept_shard(source.path, members, target)
-    except SourceChangedError as error:
-        raise InputError(f"shard {shard}: {error}") from None
-
-
-def _members(samples: Sequence[Sample], judged: dict[tuple[int, int], bytes]) -> list[KeptMember]:
-    members = []
-    for sample in samples:
-        for item in sample.members:
-            if item.role != "left_out":
-                member = item.member
-                digest = judged[member.offset, member.size] if item.role != "text" else None
-                members.append(KeptMember(member.name, member.offset, member.size, digest))
-    return members
 
 
 def fault_share_problems(commits: Sequence[ExamineCommit], *, shard_bound: float, run_bound: float) -> list[str]:

@@ -10,26 +10,46 @@ Owns the order, resuming, and the bounds that refuse a release. Leaves one shard
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
-from manifests.collection import Collection
+from classifiers.blocklists.match import CodeSearch
+from manifests import durable
+from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import Close, ExamineCommit
 from manifests.keyed import make_secret, read_keyed, read_secret
+from manifests.leaks import find_leaks
+from manifests.records import canonical_json
+from pipeline.around import AroundSearch, exact_rows, join_seeds, take_seeds, without_cancelled
+from pipeline.case_owner import write_notice
 from pipeline.config import Config
 from pipeline.errors import ExitCode, InputError, RunError
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
 from pipeline.hits import encode_hits
 from pipeline.leftovers import clear_leftovers
 from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
+from pipeline.reviews import reviews_digest
 from pipeline.runs import lock, run_tasks
-from pipeline.settle import fault_share_problems, read_commit
+from pipeline.settle import fault_share_problems, load_features, read_commit
 from pipeline.settle_matches import match_collection
 from pipeline.setup import Setup, settle_search
-from pipeline.spread import Spread, decode_entries, has_spread, keyed_entries, merge, remove_spread, write_spread
+from pipeline.spread import (
+    Spread,
+    decode_entries,
+    has_spread,
+    keyed_entries,
+    merge,
+    remove_spread,
+    write_around,
+    write_spread,
+)
+
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[Close, bool]:
@@ -44,6 +64,8 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
     make_secret(collection)
     read_secret(collection)
     with lock(collection, alone=True):
+        if reviews_digest(collection) != setup.plan.decide.reviews:
+            raise RunError("a review was recorded since this run began; run it again")
         shards = collection.committed_shards()
         unexamined = sorted({source.name for source in setup.sources} - set(shards))
         if unexamined:
@@ -55,6 +77,7 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         clear_leftovers(collection, commits)
         closed = _closed_already(collection, setup, commits)
         if closed is not None:
+            write_notice(collection, setup.config, setup.decider.policy, closed.number)
             return closed, True
         number = collection.next_settle()
         floods = recorded_floods(collection, setup.plan, number)
@@ -66,11 +89,42 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         hits = {shard: encode_hits(table) for shard, table in matched.hits.items()}
         tasks = [Task("settle", shard, number, release=not refused, hits=hits.get(shard, "")) for shard in shards]
         if not has_spread(collection, number):
+            write_around(collection, number, _look_around(setup, commits, matched.hits, search, number=number))
             _find_spread(setup, options, tasks, workers=workers)
         _raise_errors(run_tasks(setup, options, tasks, workers=workers, what="settle"))
+        leaks = [] if refused else list(find_leaks(collection, number, shards))
+        if leaks:
+            raise RunError("\n".join(leaks) + "\nthe release would hold what is not kept; nothing was released")
         close = close_settle(collection, setup.plan, number, shards, refused=refused, matched=matched)
         remove_spread(collection, number)
+        write_notice(collection, setup.config, setup.decider.policy, number)
         return close, False
+
+
+def _look_around(
+    setup: Setup, commits: Sequence[ExamineCommit], hits: Mapping[str, pa.Table], search: CodeSearch, *, number: int
+) -> dict[str, list[tuple[int, int, bool]]]:
+    """Search around the exact hits that are known here, as far as the policy asks."""
+    collection, settings = setup.collection, setup.decider.policy.around
+    exact = {shard: exact_rows(table) for shard, table in hits.items()}
+    parts = []
+    for commit in commits if (settings.near_copies, settings.neighbours) != (None, None) else ():
+        rows = exact.get(commit.shard, _NO_ROWS)
+        if len(rows):
+            features = load_features(collection, commit)
+            decisions = setup.decider.decide(features, hits[commit.shard])
+            parts.append(take_seeds(features, rows, decisions.rows.withheld[rows]))
+    if not parts:
+        return {}
+    decider = setup.decider
+    seeds = without_cancelled(join_seeds(parts), decider.lists, decider.overrides.near)
+    around = AroundSearch(seeds, settings, search)
+    for commit in commits:
+        around.add(commit.shard, load_features(collection, commit), exact.get(commit.shard, _NO_ROWS))
+    note = collection.journal / f"around-{number:04d}.json"
+    stopped = {"seeds_with_too_many_neighbours": around.stopped()}
+    durable.write(note, canonical_json(stopped), replace=True, mode=RESTRICTED_FILE_MODE)
+    return around.marks()
 
 
 def _find_spread(setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *, workers: int) -> None:
@@ -78,10 +132,11 @@ def _find_spread(setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *,
     collection, number = setup.collection, tasks[0].settle
     secret = read_secret(collection)
     entries = merge([keyed_entries(read_keyed(collection, task.shard, secret)) for task in tasks])
-    while True:
+    for turn in itertools.count():
         write_spread(collection, number, Spread(entries), final=False)
         judged = [replace(task, kind="judge") for task in tasks]
-        outcomes = run_tasks(setup, options, judged, workers=workers, what="judge")
+        # How many rounds there are depends on what is not kept: the console sees one.
+        outcomes = run_tasks(setup, options, judged, workers=workers, what="judge", quiet=turn > 0)
         _raise_errors(outcomes)
         grown = merge([entries, *(decode_entries(item.entries) for item in outcomes)])
         if np.array_equal(grown, entries):

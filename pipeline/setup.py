@@ -28,8 +28,9 @@ from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.keyed import make_secret
 from manifests.records import canonical_json
 from pipeline.canary_shard import CanaryShard
+from pipeline.case_owner import check_owner, reads_a_recipient
 from pipeline.commit import Decider
-from pipeline.config import Config, load_config
+from pipeline.config import Config, ListConfig, PolicyConfig, load_config
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.errors import ConfigError
 from pipeline.examine import MORE_MEMORY, Examiner
@@ -82,9 +83,9 @@ def load_setup(options: WorkerOptions) -> Setup:
     Raises:
         ConfigError: anything in it is not usable.
     """
-    config = load_config(options.config)
+    config = with_options(load_config(options.config), options)
     collection = Collection(config.collection)
-    sources = find_shards(config.input, base=options.config.absolute().parent)
+    sources = _find_sources(config, options)
     recorded = read_recorded(collection.examine_plan)
     try:
         lists_fd, plans = _open_lists(config, options)
@@ -104,10 +105,14 @@ def load_setup(options: WorkerOptions) -> Setup:
             f"policy {policy.name!r} can withhold samples, and [sealed] recipients is empty; make a key with "
             "`shardscrub cases keys new FILE` and put the public one there"
         )
+    check_owner(config, policy)
+    readable = options.readable
+    if readable is None:
+        readable = reads_a_recipient(config, options.config.absolute().parent)
     device, precision = resolve_placing(config, options, recorded)
     stamps = stamps_of(config, folder, heads)
     examine = make_examine_plan(config, folder, heads, terms, device, precision, stamps)
-    plan = make_plan(examine, make_decide_plan(config, policy, plans, overrides))
+    plan = make_plan(examine, make_decide_plan(config, policy, plans, overrides, readable=readable))
     if recorded is not None:
         check_same_plan(recorded, plan, path=collection.examine_plan)
     return Setup(
@@ -121,6 +126,39 @@ def load_setup(options: WorkerOptions) -> Setup:
         Decider(lists, policy, config.sealed.recipients, config.lists.max_near_hits_per_entry, overrides),
         lists_fd,
     )
+
+
+def _find_sources(config: Config, options: WorkerOptions) -> tuple[ShardSource, ...]:
+    try:
+        return find_shards(config.input, base=options.config.absolute().parent)
+    except ConfigError:
+        if options.from_stored:  # features tell all but the bytes of kept samples, which tars alone need
+            return ()
+        raise
+
+
+def with_options(config: Config, options: WorkerOptions) -> Config:
+    """Return the configuration with what the command line says anew of the decide plan.
+
+    Raises:
+        ConfigError: a list is not written id or id@version.
+    """
+    if options.policy:
+        is_file = options.policy.endswith(".toml")
+        named = {"file": Path(options.policy).absolute()} if is_file else {"profile": options.policy}
+        config = replace(config, policy=PolicyConfig(**named, overrides=config.policy.overrides))
+    if options.lists:
+        configured = {item.id: item for item in config.list}
+        chosen = []
+        for text in options.lists:
+            name, _, version = text.partition("@")
+            if not name or not (version or "0").isdigit():
+                raise ConfigError(f"--list: expected ID or ID@VERSION, found {text!r}")
+            chosen.append(replace(configured.get(name, ListConfig(name)), version=int(version or 0)))
+        config = replace(config, list=tuple(chosen))
+    if options.shards is not None:
+        config = replace(config, release=replace(config.release, shards=options.shards))
+    return config
 
 
 def _open_lists(config: Config, options: WorkerOptions) -> tuple[int, tuple[ListPlan, ...]]:

@@ -13,7 +13,8 @@ Owns the keyed digests that carry it, so that no file in clear names what was wi
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,13 @@ from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.features import ShardFeatures
 from manifests.keyed import KEY_BYTES, Keyed, make_keys, read_keyed, read_secret, write_keyed
-from manifests.records import Action
+from manifests.records import Action, canonical_json
 from pipeline.verdicts import SPREAD_REASONS, RowMarks, SampleDecisions
 
 # One entry: whether a URL, its key, and what it leads to. HIDDEN: removed and withheld.
 ENTRY = np.dtype([("url", "?"), ("key", f"S{KEY_BYTES}"), ("effect", "i1")])
 Entries = NDArray[np.void]
-SPREAD_FILE = "spread"
+SPREAD_FILE, AROUND_FILE = "spread", "around"
 _HIDDEN = 3
 _COPY, _URL = SPREAD_REASONS.index("copy"), SPREAD_REASONS.index("url")
 
@@ -148,9 +149,23 @@ def has_spread(collection: Collection, number: int) -> bool:
     return _spread_file(collection, number, final=True).exists()
 
 
+def write_around(collection: Collection, number: int, found: Mapping[str, Sequence[tuple[int, int, bool]]]) -> None:
+    """Keep what was found around seeds: by shard (sample, place in `SPREAD_REASONS`, withheld)."""
+    path = collection.settled(number) / AROUND_FILE
+    durable.write(path, canonical_json(found), replace=True, mode=RESTRICTED_FILE_MODE)
+
+
+def read_around(collection: Collection, number: int) -> dict[str, list[tuple[int, int, bool]]]:
+    """Return what `write_around` kept."""
+    found = json.loads((collection.settled(number) / AROUND_FILE).read_bytes())
+    return {shard: [(sample, why, hidden) for sample, why, hidden in items] for shard, items in found.items()}
+
+
 def remove_spread(collection: Collection, number: int) -> None:
     """Remove what a settle that is closed decided by; it stands in its decisions now."""
-    _spread_file(collection, number, final=True).unlink(missing_ok=True)
+    for final in (False, True):  # a run that ended right after the final one was written left both
+        _spread_file(collection, number, final=final).unlink(missing_ok=True)
+    (collection.settled(number) / AROUND_FILE).unlink(missing_ok=True)
 
 
 def _spread_file(collection: Collection, number: int, *, final: bool) -> Path:

@@ -39,7 +39,10 @@ _REMEDIES = {
     "fault": "the bytes cannot be judged; fetch the image again from its source",
     "rule": "the policy asks a person to look; change the policy and settle again",
     "copy": "the same bytes stand elsewhere in the collection and are not kept there",
+    "near-copy": "nearly the picture of an exact list hit",
+    "neighbour": "its embedding lies near that of an exact list hit; a person must look",
     "url": "a sample that was removed bears the same URL",
+    "review": "a person set it aside",
     "hit_cap": "only entries of a list over max_near_hits_per_entry are near; ask the owner of the list",
     "unknown": "a signal that a rule needs did not speak; see `shardscrub explain`",
 }

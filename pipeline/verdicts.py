@@ -29,8 +29,8 @@ from pipeline.policy import Decided, Policy, SignalSpec, decide
 
 PDQ_USABLE = "pdq.usable"
 HIT_CAP = "hit_cap"  # the reason of a sample that only entries over the cap come near to
-# Why a sample gets another's action: the same bytes, the same URL, nearly the picture, near in embedding.
-SPREAD_REASONS = ("copy", "url", "near-copy", "neighbour")
+# Why a sample gets another's action: the same bytes, the same URL, nearly the picture, near in embedding; a person.
+SPREAD_REASONS = ("copy", "url", "near-copy", "neighbour", "review")
 FEEDS = ("csam", "other")
 _DISTANCE = "_distance"
 # Recipes whose quality says whether a picture can be matched; `pdq:turned` does not settle what hangs on rounding.
@@ -67,6 +67,15 @@ class RowMarks:
     def none(cls, count: int) -> RowMarks:
         """Return marks that say nothing of `count` rows."""
         return cls(np.zeros(count, np.int8), np.zeros(count, np.bool_), np.full(count, -1, np.int8))
+
+    def joined(self, other: RowMarks) -> RowMarks:
+        """Return the stricter action of the two for each row, with its reason; withheld by one is withheld."""
+        stricter = other.actions > self.actions
+        return RowMarks(
+            np.maximum(self.actions, other.actions),
+            self.withheld | other.withheld,
+            np.where(stricter, other.why, self.why),
+        )
 
 
 def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:

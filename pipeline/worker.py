@@ -34,9 +34,10 @@ from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
 from pipeline.examine import Examiner, examine_shard, retry_samples
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
 from pipeline.hits import decode_hits
+from pipeline.reviews import read_reviews
 from pipeline.settle import Settler, judge_shard, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup, make_examiner
-from pipeline.spread import encode_entries, read_spread
+from pipeline.spread import encode_entries, read_around, read_spread
 
 _PR_SET_PDEATHSIG = 1
 
@@ -96,6 +97,8 @@ class Worker:
                 setup.config.release.shards,
                 read_spread(setup.collection, task.settle, final=task.kind == "settle"),
                 read_secret(setup.collection),
+                read_around(setup.collection, task.settle),
+                read_reviews(setup.collection),
             )
         return self._settling
 
@@ -159,13 +162,14 @@ def _serve(options: WorkerOptions, tasks_fd: int, answers_fd: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve tasks over pipes until they end."""
-    options, tasks_fd, answers_fd, parent = arguments
+    given, tasks_fd, answers_fd, parent = arguments
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         sys.exit(ExitCode.FAILED)  # the parent died before it could be watched
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    raw = json.loads(options)
-    _serve(WorkerOptions(**{**raw, "config": Path(raw["config"])}), int(tasks_fd), int(answers_fd))
+    raw = json.loads(given)
+    options = WorkerOptions(**{**raw, "config": Path(raw["config"]), "lists": tuple(raw["lists"])})
+    _serve(options, int(tasks_fd), int(answers_fd))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,11 @@ class Scrape:
                 "lists": {"store": STORE, "key": LISTS_KEY},
                 "list": [{"id": "known"}],
                 "policy": {"profile": "lists-only"},
-                "sealed": {"recipients": [recipient]},
+                "sealed": {
+                    "recipients": [recipient],
+                    "case_owner_role": "case owner of the drawings",
+                    "case_owner_contact": "drawings@example.invalid",
+                },
                 "release": {"max_fault_share_shard": 1.0, "max_fault_share_run": 1.0},
                 **settings,
             },

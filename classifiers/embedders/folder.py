@@ -19,18 +19,27 @@ _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 @dataclass(frozen=True, slots=True)
 class ClipFolder:
-    """size: side of the view in pixels. dims: width of an embedding. mean, std: of three channels in [0, 1]."""
+    """size: side of the view in pixels. dims: width of an embedding. mean, std: of three channels in [0, 1].
+
+    squash: the view is the whole picture out of shape (SigLIP), not the middle of it in shape (CLIP).
+    """
 
     size: int
     dims: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stand_in: bool
+    squash: bool = False
+
+    @property
+    def view_name(self) -> str:
+        """What is seen of a picture, as it stands in full names."""
+        return f"{'squash' if self.squash else 'bicubic'}{self.size}"
 
 
 def embedder_name(name: str, sha256: str, folder: ClipFolder, precision: str, *, compiled: bool = False) -> str:
     """Return the full name, all that changes the output: `vit-b-32@1#1a2b3c4d/bicubic224/bf16[/compiled]`."""
-    return f"{name}#{sha256[:8]}/bicubic{folder.size}/{precision}{'/compiled' if compiled else ''}"
+    return f"{name}#{sha256[:8]}/{folder.view_name}/{precision}{'/compiled' if compiled else ''}"
 
 
 def read_folder(path: Path, *, name: str) -> ClipFolder:
@@ -74,13 +83,14 @@ def _read_config(path: Path) -> ClipFolder:
         raise WeightsError(f"{path}: model_cfg.embed_dim: expected a whole number above 0, found {dims}")
     only: dict[str, list[object]] = {
         "interpolation": ["bicubic"],
-        "resize_mode": ["shortest"],
+        "resize_mode": ["shortest", "squash"],
         "mode": ["RGB"],
         "size": [sides[0], [sides[0], sides[0]]],
     }
     for key, allowed in only.items():
         if view.get(key, allowed[0]) not in allowed:
-            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected {allowed[0]}, found {view[key]}")
+            wanted = " or ".join(map(str, allowed))
+            raise WeightsError(f"{path}: preprocess_cfg.{key}: expected {wanted}, found {view[key]}")
     for key, values in (("mean", mean), ("std", std)):
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
             raise WeightsError(f"{path}: preprocess_cfg.{key}: expected three numbers, found {values}")
@@ -89,4 +99,5 @@ def _read_config(path: Path) -> ClipFolder:
     stand_in = config.get("stand_in", False)
     if not isinstance(stand_in, bool):
         raise WeightsError(f"{path}: stand_in: expected true or false, found {stand_in}")
-    return ClipFolder(sides[0], dims, tuple(mean), tuple(std), stand_in)
+    squash = view.get("resize_mode") == "squash"
+    return ClipFolder(sides[0], dims, tuple(mean), tuple(std), stand_in, squash)

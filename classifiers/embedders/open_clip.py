@@ -79,7 +79,7 @@ class OpenClipEmbedder:
             _make_cuda_exact()
         self.stand_in = config.stand_in
         self._name = embedder_name(name, sha256, config, precision, compiled=jit)
-        self._size = config.size
+        self._size, self._squash = config.size, config.squash
         self._dims = config.dims
         self._batch = batch
         self._compiled = jit
@@ -105,7 +105,7 @@ class OpenClipEmbedder:
 
     def view(self, pixels: Pixels) -> NDArray[np.uint8]:
         """Return the view that the tower reads, uint8 S x S x 3, fresh memory; see `square_view`."""
-        return square_view(pixels, self._size)
+        return square_view(pixels, self._size, squash=self._squash)
 
     def embed(self, views: Views) -> Embeddings:
         """Embed views, uint8 N x S x S x 3, as unit rows rounded to float16, N x D. N may be 0.

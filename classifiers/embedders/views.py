@@ -20,8 +20,10 @@ from classifiers.signals import Pixels
 MAX_LENGTH_TO_WIDTH = 8
 
 
-def square_view(pixels: Pixels, size: int) -> NDArray[np.uint8]:
+def square_view(pixels: Pixels, size: int, *, squash: bool = False) -> NDArray[np.uint8]:
     """Return `size` x `size` x 3: the shortest side brought to `size` by antialiased bicubic, the centre cut out.
+
+    With `squash` both sides are brought to `size`, and nothing is cut.
 
     Within one grey level of Pillow's `resize` and `crop`; in noise, one value in 10,000 may be two off. (Pillow
     13 passes down before across for some tall pictures; before it, and here, across always comes first.)
@@ -30,17 +32,18 @@ def square_view(pixels: Pixels, size: int) -> NDArray[np.uint8]:
     Args:
         pixels: uint8, H x W x 3, any size from one pixel.
         size: side of the view in pixels.
+        squash: see the whole picture, out of shape.
 
     Raises:
         ValueError: not such an array.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise ValueError(f"expected pixels uint8 H x W x 3, found {pixels.dtype} {pixels.shape}")
-    middle = _middle(pixels)
+    middle = np.ascontiguousarray(pixels) if squash else _middle(pixels)
     height, width = middle.shape[:2]
     short = min(height, width)
     # torchvision's rounding: the long side down, the crop to the nearest, halves to even.
-    tall, wide = size * height // short, size * width // short
+    tall, wide = (size, size) if squash else (size * height // short, size * width // short)
     top, left = round((tall - size) / 2), round((wide - size) / 2)
     picture = borrow(middle).permute(2, 0, 1).unsqueeze(0)
     resized = _enlarge(picture, tall, wide) if short < size else _reduce(picture, tall, wide)

@@ -49,14 +49,21 @@ class Outcome:
 class WorkerOptions:
     """What a worker is started with: the configuration, what the command line overrides, and the run's lists.
 
+    policy: another policy, a file or a profile. lists: those that are used, `id` or `id@version`, in the place of
+    the configured ones. shards: whether tars are written. from_stored: the input may be gone.
     lists_fd, index_fd: shared memory (`classifiers.blocklists.shared`); None before the lists are read, and where
-    no list needs an index.
+    no list needs an index. readable: whether the run found a key that opens what it seals; None before it looked.
     """
 
     config: Path
     device: str = "auto"
+    policy: str = ""
+    lists: tuple[str, ...] = ()
+    shards: bool | None = None
+    from_stored: bool = False
     lists_fd: int | None = None
     index_fd: int | None = None
+    readable: bool | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:

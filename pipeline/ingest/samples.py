@@ -18,16 +18,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from manifests.records import FaultKind
+from manifests.tars import HEAD_BYTES, Member, index_tar, is_image, read_member
 from pipeline.config import MembersConfig
-from pipeline.image_formats import sniff
 from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.sidecars import crawl_digests, read_sidecar
-from pipeline.ingest.tars import Member, index_tar, read_member
 
 Role = Literal["image", "unjudged", "copied", "text", "left_out"]
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT_BYTES = 1 << 20
-_SNIFF_BYTES = 64
 _CHUNK = 1 << 20
 
 
@@ -119,11 +116,11 @@ def _assemble(
 
 def _give_role(file: BinaryIO, member: Member, members: MembersConfig) -> SampleMember:
     file.seek(member.offset)
-    is_image = sniff(file.read(min(member.size, _SNIFF_BYTES))) is not None
+    head = file.read(min(member.size, HEAD_BYTES))
     role: Role
     if member.extension in members.left_out:
         role = "left_out"
-    elif is_image or member.extension.rsplit(".", 1)[-1] in IMAGE_EXTENSIONS:
+    elif is_image(member.extension, head):
         role = "image"
     elif member.extension in members.copied:
         role = "copied"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scrapes import write_tar
 
 from manifests.kept_shards import KeptMember, SourceChangedError, write_kept_shard
-from pipeline.ingest.tars import index_tar
+from manifests.tars import index_tar
 
 BODY = st.binary(max_size=1200)
 LONG = "folder/" * 20 + "ünïcode and long.jpg"

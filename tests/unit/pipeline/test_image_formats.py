@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from pipeline.image_formats import HEAD_BYTES, image_end, is_padding, measure, sniff
+from manifests.tars import HEAD_BYTES, sniff
+from pipeline.image_formats import image_end, is_padding, measure
 
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
 WHOLE = {

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from manifests.records import FaultKind
-from pipeline.ingest.tars import index_tar, read_member
+from manifests.tars import index_tar, read_member
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 NAMES = st.text("abz09._-/é", min_size=1, max_size=12).filter(

@@ -1,10 +1,11 @@
-"""What a tar holds: every member, where its bytes lie, and whether the archive is whole.
+"""What a tar holds: every member, where its bytes lie, which are images, and whether the archive is whole.
 
-Owns the index of one tar. Leaves to `samples.py` which members make a sample.
+Owns the index of one tar, and what counts as an image. Leaves to others which members make a sample.
 
 - Nothing is skipped in silence. Python's tarfile ends at the first bad header as if the archive ended there;
   here that is damage, and so is anything but zeros after the last member.
 - Member names are never used as paths.
+- An image is known by its first bytes or by its extension: a damaged one is still one to be judged.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from manifests.records import FaultKind, split_member_name
 
+HEAD_BYTES: Final = 32  # enough for `sniff`
+IMAGE_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 _CHUNK = 1 << 20
+_BMP_HEADER_SIZES: Final = frozenset((12, 40, 52, 56, 64, 108, 124))
 # What headers that lie make tarfile raise; MemoryError where a name claims to be longer than any memory.
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
 
@@ -81,6 +85,31 @@ def read_member(file: BinaryIO, member: Member) -> bytes:
     """Return the bytes of one member."""
     file.seek(member.offset)
     return file.read(member.size)
+
+
+def sniff(head: bytes) -> str | None:
+    """Name the format by its first `HEAD_BYTES` bytes; None where it is not on the allow-list.
+
+    A bitmap must show a known header size, since texts begin with "BM" too. BigTIFF is not on the list.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "tiff"
+    if head.startswith(b"BM") and len(head) >= 18 and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
+        return "bmp"
+    return None
+
+
+def is_image(extension: str, head: bytes) -> bool:
+    """Say whether a member is an image: by its first `HEAD_BYTES` bytes, or by its extension (lower case)."""
+    return sniff(head[:HEAD_BYTES]) is not None or extension.rsplit(".", 1)[-1] in IMAGE_EXTENSIONS
 
 
 def _member(info: tarfile.TarInfo, size: int) -> Member:
