@@ -25,7 +25,8 @@ COMMANDS = [
     (), ("init",), ("run",), ("examine",), ("settle",), ("status",), ("explain",), ("quarantine",), ("retry",),
     ("verify",), ("train-head",), ("make-prompts",), ("models",), ("models", "pull"), ("policy",),
     ("policy", "check"), ("policy", "preview"), ("leakscan",), ("guard",), ("publish",), ("review",),
-    ("destroy",), ("cases",), ("cases", "open"), ("cases", "export"), ("cases", "access-record"), ("cases", "keys"), ("cases", "keys", "new"),
+    ("destroy",), ("cases",), ("cases", "open"), ("cases", "export"), ("cases", "access-record"),
+    ("cases", "keys"), ("cases", "keys", "new"),
 ]  # fmt: skip
 WIDTH, HEIGHT = 64, 48
 PDQ = "pdq:fullres.oriented"
