@@ -30,10 +30,11 @@ def check(
     up: Annotated[str, typer.Option(help="The signal along its side.")] = "minor",
     picture: Annotated[Path | None, typer.Option(help="Also draw the plane as SVG, here.")] = None,
 ) -> None:
-    """Explain a policy, prove its promises, find rules that never decide, draw what it keeps."""
+    """Explain a policy, prove its promises, find idle rules, draw what it keeps, sweep stored scores."""
     from manifests import durable
     from pipeline.policy import PolicyError
     from pipeline.policy_check import draw_plane, explain_policy, find_idle_rules, plane_svg, plane_text
+    from pipeline.policy_preview import stored_scores, sweep_scores
 
     setup = _setup(config)
     policy = setup.decider.policy
@@ -52,6 +53,8 @@ def check(
         if picture is not None:
             raise ConfigError(str(error)) from None
         typer.echo(f"{error}; choose others with --across and --up")
+    for line in sweep_scores(stored_scores(setup)):
+        typer.echo(line)
 
 
 @policy_app.command()

@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
-import numpy as np
-
-from manifests.features import ShardFeatures
 from manifests.tars import index_tar
 from pipeline.errors import ConfigError
 from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.measure import digest_members, measure
-from pipeline.policy_preview import SWEEP
+from pipeline.policy_preview import sweep_scores
 from pipeline.setup import Setup, make_examiner, settle_search
 
 TIMED_SAMPLES = 128
@@ -78,15 +75,7 @@ def _trial(setup: Setup, source: ShardSource, samples: int, workers: int) -> Ite
     decisions = decider.decide(features, decider.match(features))
     kept = int(((decisions.actions == 0) & ~decisions.withheld).sum())
     yield f"trial      of {count} samples of shard {source.name}, {kept} would be kept"
-    yield from _sweep(features)
-
-
-def _sweep(features: ShardFeatures) -> Iterator[str]:
-    for name, scores in features.scores.items():
-        known = scores[~np.isnan(scores)]
-        if len(known):
-            shares = "  ".join(f"{bar:g}: {np.mean(known >= np.float32(bar)):.1%}" for bar in SWEEP)
-            yield f"at or over {name}: {shares} (n = {len(known)})"
+    yield from sweep_scores([features.scores])
 
 
 def _first(inventory: Inventory) -> Inventory:

@@ -9,7 +9,7 @@ Owns the counting. Decides by the very path of a settle, shard by shard, and wri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,6 +70,29 @@ def preview(setup: Setup, *, threads: int) -> Preview:
         _count(found, decisions)
         _sweep(found, features, hits, decisions, setup.decider)
     return found
+
+
+def sweep_scores(shards: Iterable[Mapping[str, NDArray[np.float32]]]) -> Iterator[str]:
+    """Yield for each score the share of known values at or over each bar of `SWEEP`, over all shards."""
+    over: dict[str, NDArray[np.int64]] = {}
+    known: Counter[str] = Counter()
+    for scores in shards:
+        for name, values in scores.items():
+            said = values[~np.isnan(values)]
+            known[name] += len(said)
+            counts = [int((said >= np.float32(bar)).sum()) for bar in SWEEP]
+            over[name] = over.get(name, np.zeros(len(SWEEP), np.int64)) + counts
+    for name, counted in over.items():
+        if known[name]:
+            shares = "  ".join(f"{bar:g}: {n / known[name]:.1%}" for bar, n in zip(SWEEP, counted, strict=True))
+            yield f"at or over {name}: {shares} (n = {known[name]})"
+
+
+def stored_scores(setup: Setup) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    """Yield the scores of every examined shard."""
+    for shard in setup.collection.committed_shards():
+        commit = read_commit(setup.collection, shard, setup.plan)
+        yield load_features(setup.collection, commit, embeddings=False).scores
 
 
 def moved(policy: Policy, threshold: Comparison, bar: float) -> Policy:

@@ -28,6 +28,7 @@ def test_check_explains_draws_and_finds_idle_rules(settled, tmp_path):
     assert "sexual-minor: remove where sexual is at least 0.1 and minor is at least 0.2" in done.out
     assert "proved from the rules" in done.out
     assert " . . R" in done.out
+    assert "at or over sexual-stand-in@1: 0.02: " in done.out
     assert ET.parse(tmp_path / "plane.svg").getroot().tag.endswith("svg")
 
 
