@@ -112,6 +112,8 @@ def settle(
     setup, options, count = _prepare(
         config, workers, device, policy=policy, lists=named, shards=shards, from_stored=True
     )
+    if not setup.sources:
+        typer.echo("the configured input is not there; settling what was examined")
     _settle(setup, options, count, None)
 
 

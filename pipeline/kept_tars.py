@@ -40,7 +40,9 @@ def write_tar(
     """
     shard = commit.shard
     target = collection.release(number) / "shards" / f"{shard}.tar"
-    same = _same_tar(shard, kept, collection, number - 1)
+    # Another file may have taken a damaged one's place since; its samples can stand under the same numbers.
+    restored = any(item.why == "restored" and item.settle >= number for item in commit.rewrites)
+    same = None if restored else _same_tar(shard, kept, collection, number - 1)
     if same is not None:
         durable.link(collection.release(number - 1) / "shards" / same.name, target)
         return same

@@ -39,12 +39,15 @@ from pipeline.settle import fault_share_problems, load_features, read_commit
 from pipeline.settle_matches import match_collection
 from pipeline.setup import Setup, settle_search
 from pipeline.spread import (
+    Entries,
     Spread,
     decode_entries,
     has_spread,
     keyed_entries,
     merge,
+    read_around,
     remove_spread,
+    reopen_spread,
     write_around,
     write_spread,
 )
@@ -88,9 +91,15 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         record_floods(collection, number, matched.flooded)
         hits = {shard: encode_hits(table) for shard, table in matched.hits.items()}
         tasks = [Task("settle", shard, number, release=not refused, hits=hits.get(shard, "")) for shard in shards]
-        if not has_spread(collection, number):
-            write_around(collection, number, _look_around(setup, commits, matched.hits, search, number=number))
-            _find_spread(setup, options, tasks, workers=workers)
+        # Features made since an interrupted attempt (a new shard, a retry) may lead to more for those it decided.
+        made = {item.shard: sum(one.why != "withhold" for one in item.rewrites) for item in commits}
+        if not has_spread(collection, number) or read_around(collection, number).made != made:
+            known = reopen_spread(collection, number)
+            for path in (collection.settled(number) / "decisions").glob("*.json"):
+                path.unlink()
+            found = _look_around(setup, commits, matched.hits, search, number=number)
+            write_around(collection, number, read_around(collection, number).joined(found, made))
+            _find_spread(setup, options, tasks, known, workers=workers)
         _raise_errors(run_tasks(setup, options, tasks, workers=workers, what="settle"))
         leaks = [] if refused else list(find_leaks(collection, number, shards))
         if leaks:
@@ -127,11 +136,13 @@ def _look_around(
     return around.marks()
 
 
-def _find_spread(setup: Setup, options: WorkerOptions, tasks: Sequence[Task], *, workers: int) -> None:
+def _find_spread(
+    setup: Setup, options: WorkerOptions, tasks: Sequence[Task], known: Entries, *, workers: int
+) -> None:
     """Judge all shards until what they lead to elsewhere no longer grows, and keep it for the settle."""
     collection, number = setup.collection, tasks[0].settle
     secret = read_secret(collection)
-    entries = merge([keyed_entries(read_keyed(collection, task.shard, secret)) for task in tasks])
+    entries = merge([known, *(keyed_entries(read_keyed(collection, task.shard, secret)) for task in tasks)])
     for turn in itertools.count():
         write_spread(collection, number, Spread(entries), final=False)
         judged = [replace(task, kind="judge") for task in tasks]

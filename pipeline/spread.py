@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,25 @@ class Spread:
         place = np.minimum(np.searchsorted(mine["key"], keys), len(mine) - 1)
         known = (mine["key"][place] == keys) & (keys != b"")
         return np.where(known, mine["effect"][place], np.int8(0))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AroundFound:
+    """What a settle found around seeds. made: how often each shard's features were made again before it looked.
+
+    found: by shard (sample, place in `SPREAD_REASONS`, withheld).
+    """
+
+    made: Mapping[str, int]
+    found: Mapping[str, Sequence[tuple[int, int, bool]]]
+
+    def joined(self, found: Mapping[str, Sequence[tuple[int, int, bool]]], made: Mapping[str, int]) -> AroundFound:
+        """Return what was found before and now; what stood before stays as it was."""
+        both = {}
+        for shard in sorted(self.found.keys() | found.keys()):
+            items = {item[0]: item for item in [*found.get(shard, ()), *self.found.get(shard, ())]}
+            both[shard] = [items[sample] for sample in sorted(items)]
+        return AroundFound(made, both)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -149,16 +169,32 @@ def has_spread(collection: Collection, number: int) -> bool:
     return _spread_file(collection, number, final=True).exists()
 
 
-def write_around(collection: Collection, number: int, found: Mapping[str, Sequence[tuple[int, int, bool]]]) -> None:
-    """Keep what was found around seeds: by shard (sample, place in `SPREAD_REASONS`, withheld)."""
+def reopen_spread(collection: Collection, number: int) -> Entries:
+    """Return what an interrupted attempt had found out, and go back to its rounds; all of it still holds."""
+    final, rounds = (_spread_file(collection, number, final=one) for one in (True, False))
+    if final.exists():
+        os.replace(final, rounds)
+        durable.sync_folder(rounds.parent)
+    return merge([np.fromfile(rounds, ENTRY)]) if rounds.exists() else merge([])
+
+
+def write_around(collection: Collection, number: int, around: AroundFound) -> None:
+    """Keep what was found around seeds."""
     path = collection.settled(number) / AROUND_FILE
-    durable.write(path, canonical_json(found), replace=True, mode=RESTRICTED_FILE_MODE)
+    value = {"made": around.made, "found": around.found}
+    durable.write(path, canonical_json(value), replace=True, mode=RESTRICTED_FILE_MODE)
 
 
-def read_around(collection: Collection, number: int) -> dict[str, list[tuple[int, int, bool]]]:
-    """Return what `write_around` kept."""
-    found = json.loads((collection.settled(number) / AROUND_FILE).read_bytes())
-    return {shard: [(sample, why, hidden) for sample, why, hidden in items] for shard, items in found.items()}
+def read_around(collection: Collection, number: int) -> AroundFound:
+    """Return what `write_around` kept; nothing before it did."""
+    path = collection.settled(number) / AROUND_FILE
+    if not path.exists():
+        return AroundFound({}, {})
+    value = json.loads(path.read_bytes())
+    found = {
+        shard: [(sample, why, hidden) for sample, why, hidden in items] for shard, items in value["found"].items()
+    }
+    return AroundFound(value["made"], found)
 
 
 def remove_spread(collection: Collection, number: int) -> None:

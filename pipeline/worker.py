@@ -97,7 +97,7 @@ class Worker:
                 setup.config.release.shards,
                 read_spread(setup.collection, task.settle, final=task.kind == "settle"),
                 read_secret(setup.collection),
-                read_around(setup.collection, task.settle),
+                read_around(setup.collection, task.settle).found,
                 read_reviews(setup.collection),
             )
         return self._settling

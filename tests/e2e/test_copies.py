@@ -145,3 +145,22 @@ def test_the_copies_of_a_list_match_are_cases_of_their_own(tmp_path):
     write_list(tmp_path / "lists" / "known.csv", [("md5", hashlib.md5(jpeg(1)).digest())])
     run(scrape)
     assert {row["key"]: row["action"] for row in scrape.sealed()} == {"a": "SEAL", "c": "SEAL"}
+
+
+def test_a_shard_that_comes_after_an_interrupted_settle_still_counts_for_the_others(tmp_path, monkeypatch):
+    scrape = make(tmp_path, {"00": [sample("a", 1), sample("b", 2)]})
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.settles.close_settle", stop)
+        assert call("run", scrape.config, "--workers", 1).code == 130
+    assert (scrape.collection / "settled" / "0001" / "decisions" / "00.json").exists()
+    write_tar(scrape.shards / "01.tar", sample("c", 1, "nude statue"))
+    run(scrape)
+    assert found(scrape) == {
+        "00/a": ("REMOVE", "copy", False),
+        "00/b": ("KEEP", None, False),
+        "01/c": ("REMOVE", "rule:word", False),
+    }
