@@ -57,13 +57,19 @@ def test_without_a_release_there_is_nothing_to_scan(tmp_path):
     assert "no closed release" in message(done)
 
 
-def test_a_settle_that_would_release_a_leak_does_not_close(tmp_path):
+def test_a_settle_that_would_release_a_leak_does_not_close(tmp_path, monkeypatch):
     scrape = make_settled(tmp_path)
     home = scrape.collection
     good = (home / MANIFEST).read_bytes()
     before = outputs(home, scrape.identity)
-    (home / "settled/0001/close.json").unlink()  # as if it had been killed before the close
-    (home / "current").unlink()
+    shutil.rmtree(home)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.settles.close_settle", stop)  # killed just before the close
+        assert call("run", scrape.config, "--workers", 1).code == 130
     change(home / MANIFEST, "caption", 1, caption_of("removed"))
     done = call("settle", scrape.config, "--workers", 1)
     assert done.code == 1
