@@ -35,6 +35,7 @@ bench: setup ## time the host path and a whole run against named references; JSO
 	$(BIN)/python benchmarks/whole_run.py
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/flips.py
+	$(BIN)/python benchmarks/audit_log.py
 
 bench-lists: setup ## time imports, exact searches and digest joins of long lists; takes a quarter of an hour
 	$(BIN)/python benchmarks/list_import.py

@@ -61,6 +61,9 @@ def make_features(shard: str, random: np.random.Generator, count: int) -> ShardF
             "offset": pa.array(index.astype(np.int64) * 4096),
             "size": pa.array(np.full(count, 3000, np.int64)),
             "url": pa.array([f"http://example.invalid/{key}.jpg" for key in keys]),
+            "url_uid": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), count, [None, pa.py_buffer(random.bytes(16 * count))]
+            ),
             "caption": pa.array([f"a drawing called {key} of some length as captions have" for key in keys]),
             **text,
             "hash_source": pa.array(["bytes"] * count),

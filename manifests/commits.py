@@ -142,7 +142,11 @@ def smaller_batches(commits: Iterable[ExamineCommit], batch: int) -> Iterator[st
 
 @dataclass(frozen=True, slots=True)
 class SettleCommit(Record):
-    """One settled shard. `keep + remove + quarantine + withheld == samples`; `seal` is inside withheld."""
+    """One settled shard. `keep + remove + quarantine + withheld == samples`; `seal` is inside withheld.
+
+    matched: whether an entry of a list is near to a row whose features are in clear; if not, the same features need
+    not be matched with the same lists again.
+    """
 
     kind: ClassVar[str] = "settled"
     shard: str
@@ -157,6 +161,7 @@ class SettleCommit(Record):
     faults: int
     reasons: dict[str, int]
     examined: str
+    matched: bool
     decisions: FileDigest
     manifest: FileDigest | None
     tar: FileDigest | None
@@ -227,6 +232,21 @@ class Close(Record):
     release_summary: FileDigest | None
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence(Record):
+    """What was said of a settle after its close: reports, statements, openings of what the log commits to.
+
+    close: digest of the close's record. log_size: entries of the log up to the checkpoint that the statements cite,
+    0 where no log is kept; the entry after them names this record. files: by their names in the collection.
+    """
+
+    kind: ClassVar[str] = "evidence"
+    number: int
+    close: str
+    log_size: int
+    files: tuple[FileDigest, ...]
+
+
 def _digest_or_none(value: dict[str, Any] | None) -> FileDigest | None:
     return None if value is None else FileDigest(**value)
 
@@ -241,6 +261,7 @@ _NESTED: dict[str, Any] = {
     "changes": _digest_or_none,
     "uids": _digest_or_none,
     "release_summary": _digest_or_none,
+    "files": lambda items: tuple(FileDigest(**item) for item in items),
     "sealed": lambda items: tuple(SealedFile(**item) for item in items),
     "rewrites": lambda items: tuple(Rewrite(**item) for item in items),
     "counts": lambda value: Counts(**value),

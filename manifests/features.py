@@ -53,6 +53,7 @@ class ShardFeatures:
 
     table: every column that is not an array below, in the schema's order (shard, index, key, ...).
     digests: md5, sha1, sha256 as uint8 [R, width]; digested: bool [R], the bytes were read.
+    What was not read (`schema.read`) is missing, or of width 0.
     hashes: by column name. embedding: float16 [R, D]; embedded: bool [R]. scores: float32 [R], NaN = unknown.
     """
 
@@ -83,9 +84,13 @@ class ShardFeatures:
         """Return which rows are blank because their sample is withheld."""
         return np.asarray(self.table["withheld"].to_numpy(zero_copy_only=False), np.bool_)
 
+    def url_ids(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return the first 16 bytes of the SHA-256 of every URL's canonical form, and which rows have one."""
+        return byte_rows(self.table["url_uid"], 16)
+
     def crawled(self) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         """Return the digests that the crawl recorded: by algorithm, uint8 [R, width] and which rows have one."""
-        return {name: _matrix(self.table[f"crawl_{name}"], width) for name, width in _WIDTHS.items()}
+        return {name: byte_rows(self.table[f"crawl_{name}"], width) for name, width in _WIDTHS.items()}
 
     def identities(self) -> Iterator[tuple[int, str]]:
         """Iterate over (index, key) of the samples, each once, in order."""
@@ -125,26 +130,28 @@ def decode_features(table: pa.Table) -> ShardFeatures:
     arrays = {"md5", "sha1", "sha256", "embedding"}
     hashes: dict[str, HashColumn] = {}
     scores: dict[str, NDArray[np.float32]] = {}
-    for name in table.column_names:
-        if f"{name}.quality" in table.column_names:
-            width = table[name].type.byte_width
-            one = CODE_BYTES.get(algorithm_of(name), width)
-            flat, known = _matrix(table[name], width)
+    for column in table.column_names:
+        if column.endswith(".quality"):
+            name = column.removesuffix(".quality")
+            known = np.asarray(table[f"{name}.usable"].is_valid().to_numpy(), np.bool_)
+            codes = np.zeros((rows, 0, 0), np.uint8)
+            if name in table.column_names:
+                width = table[name].type.byte_width
+                one = CODE_BYTES.get(algorithm_of(name), width)
+                codes = byte_rows(table[name], width)[0].reshape(rows, width // one, one)
             usable = table[f"{name}.usable"].fill_null(False).to_numpy(zero_copy_only=False)
-            hashes[name] = HashColumn(
-                flat.reshape(rows, width // one, one),
-                np.asarray(table[f"{name}.quality"].to_numpy(), np.float32),
-                np.asarray(usable, np.bool_),
-                known,
-            )
-            arrays |= {name, f"{name}.quality", f"{name}.usable"}
+            quality = np.asarray(table[column].to_numpy(), np.float32)
+            hashes[name] = HashColumn(codes, quality, np.asarray(usable, np.bool_), known)
+            arrays |= {name, column, f"{name}.usable"}
+    for name in table.column_names:
         if name.startswith("score."):
             values = table[name].fill_null(float("nan")).to_numpy()
             scores[name.removeprefix("score.")] = np.asarray(values, np.float32)
             arrays.add(name)
     digests, digested = {}, np.zeros(rows, np.bool_)
     for name, width in _WIDTHS.items():
-        digests[name], digested = _matrix(table[name], width)
+        if name in table.column_names:
+            digests[name], digested = byte_rows(table[name], width)
     embedding, embedded = _vectors(table)
     plain = table.select([name for name in table.column_names if name not in arrays])
     return ShardFeatures(plain, digests, digested, hashes, embedding, embedded, scores)
@@ -172,7 +179,8 @@ def withhold(table: pa.Table, indices: NDArray[np.int32]) -> tuple[pa.Table, pa.
 def faulted_samples(table: pa.Table) -> dict[int, str]:
     """Return the first fault of every sample of an encoded table that has one; withheld ones show none."""
     found: dict[int, str] = {}
-    columns = (table[name].to_pylist() for name in ("index", "sample_fault", "fault"))
+    faulty = table.filter(pc.or_(table["sample_fault"].is_valid(), table["fault"].is_valid()))
+    columns = (faulty[name].to_pylist() for name in ("index", "sample_fault", "fault"))
     for index, sample_fault, fault in zip(*columns, strict=True):
         if (sample_fault or fault) and index not in found:
             found[index] = sample_fault or fault
@@ -196,9 +204,13 @@ def fixed_binary(rows: NDArray[np.uint8], known: NDArray[np.bool_] | None = None
     return pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), [validity, data])
 
 
-def _matrix(column: pa.ChunkedArray, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    known = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-    filled = column.fill_null(bytes(width)).combine_chunks()
+def byte_rows(column: pa.ChunkedArray, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a column of bytes as uint8 [N, width], and which rows are not null (zeros where they are)."""
+    if not column.null_count:
+        known, filled = np.ones(len(column), np.bool_), column.combine_chunks()
+    else:
+        known = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+        filled = column.fill_null(bytes(width)).combine_chunks()
     array = filled.chunk(0) if isinstance(filled, pa.ChunkedArray) and filled.num_chunks else filled
     if len(column) == 0:
         return np.zeros((0, width), np.uint8), known

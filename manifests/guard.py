@@ -1,7 +1,7 @@
 """Holding what is about to be trained on against a manifest: nothing else may come in.
 
-Owns the comparison by content: a sample is in the manifest if the SHA-256 of its first image (by extension, then
-place in the tar, as ingest sorts them) and its number of images are. Leaves reading a release to `handover`.
+Owns the comparison by content: a sample is in the manifest if the number of its images and the SHA-256 of them all
+(`contents.digest_images`) are. Leaves reading a release to `handover`.
 
 - What is not in the manifest may be something that was removed: it is named by tar and position, never by its key.
 - A tar that is damaged, and a member that nobody judged, are refused: fail closed.
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import schema
+from manifests.contents import digest_images
 from manifests.records import FilesError
 from manifests.tars import Member, index_tar, is_image, read_member
 
@@ -63,7 +64,7 @@ class GuardReport:
 
 @dataclass(frozen=True, slots=True)
 class KeptContents:
-    """All contents that a manifest names, sorted: rows of sha256, images and CRC-32 of the key, S40 [N]."""
+    """All contents that a manifest names, sorted: rows of digest, images and CRC-32 of the key, S40 [N]."""
 
     rows: NDArray[np.bytes_]
 
@@ -81,8 +82,9 @@ class KeptContents:
             table = schema.read(path)
             if not table.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
                 raise GuardError(f"{path}: not a manifest of a release")
-            columns = (table[name].to_pylist() for name in ("sha256", "images", "key"))
-            parts.append(np.array([_row(*row) for row in zip(*columns, strict=True)], "S40"))
+            columns = (table[name].to_pylist() for name in ("images_sha256", "sha256", "images", "key"))
+            contents = [_row(every or one, *rest) for every, one, *rest in zip(*columns, strict=True)]
+            parts.append(np.array(contents, "S40"))
         if not parts:
             raise GuardError(f"{manifest}: holds no manifest (*.parquet)")
         rows = np.concatenate(parts)
@@ -102,7 +104,8 @@ class KeptContents:
             raise NotInManifestError("no image: a member that belongs to no sample, or that is decoded already")
         if len({extension for extension, _ in parts}) < len(parts) or not others <= {*members}:
             raise NotInManifestError("two members of one extension, or one that may not lie beside images")
-        content = hashlib.sha256(min(images)[1]).digest() + len(images).to_bytes(4, "big")
+        digest = digest_images([hashlib.sha256(data).digest() for _, data in sorted(images)])
+        content = digest + len(images).to_bytes(4, "big")
         ends = np.array([content, content + b"\xff" * 4], "S40")
         first, last = int(self.rows.searchsorted(ends[0])), int(self.rows.searchsorted(ends[1], side="right"))
         if first == last:
@@ -169,8 +172,8 @@ def guarded(
         yield sample
 
 
-def _row(sha256: bytes, images: int, key: str) -> bytes:
-    return sha256 + images.to_bytes(4, "big") + _crc(key)
+def _row(digest: bytes, images: int, key: str) -> bytes:
+    return digest + images.to_bytes(4, "big") + _crc(key)
 
 
 def _crc(key: str) -> bytes:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from manifests import schema
 from manifests.collection import Collection
 from manifests.commits import RecordError
+from manifests.contents import digest_images
 from manifests.lifetime import say_missing
 from manifests.records import FilesError, split_member_name
-from manifests.schema import read
+from manifests.tars import is_image
 
 
 class KeptSetError(FilesError):
@@ -69,7 +71,10 @@ def _open_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
 
 
 def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
-    rows = read(manifest).to_pylist()
+    table = schema.read(manifest)
+    if not table.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
+        raise KeptSetError(f"{manifest}: not a manifest of a release")
+    rows = table.to_pylist()
     position = 0
     with tarfile.open(tar, mode="r:", encoding="utf-8", errors="strict") as archive:
         for key, group in groupby(archive, key=lambda info: split_member_name(info.name)[0]):
@@ -85,7 +90,10 @@ def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
                         f"{tar}: sample number {position + 1} holds a member that is no file, or one member twice"
                     )
                 members[extension] = file.read()
-            if row["sha256"] not in {hashlib.sha256(data).digest() for data in members.values()}:
+            images = [data for extension, data in sorted(members.items()) if is_image(extension, data)]
+            digests = [hashlib.sha256(data).digest() for data in images]
+            judged = (row["images"], row["sha256"], row["images_sha256"] or row["sha256"])
+            if not digests or (len(digests), digests[0], digest_images(digests)) != judged:
                 raise KeptSetError(f"{tar}: sample number {position + 1} does not hold the image that was judged")
             yield KeptSample(f"{row['shard']}/{key}", row["sha256"], row["url"], row["caption"], members)
             position += 1

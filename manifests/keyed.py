@@ -3,7 +3,9 @@
 Owns the secret, the keys made with it, and the file in which each shard keeps those of what it withheld.
 Restricted, and part of no identity: two collections of one input differ here alone.
 
-- A key is BLAKE2b (RFC 7693) under the secret, 16 bytes, apart for bytes and URLs by its personalisation.
+- A key is AES_K(x) xor x of an id x of 16 bytes, K derived from the secret, apart for bytes and URLs: a block
+  cipher as a one-way function (Matyas, Meyer and Oseas, 1985), so that the secret lets guesses be tried, not read
+  back. Many at once, since a settle takes two of every row.
 - A file carries a MAC under the same secret, so that `verify` finds a changed, cut or swapped one.
 """
 
@@ -13,13 +15,13 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from manifests import durable
@@ -28,6 +30,8 @@ from manifests.records import FilesError, canonical_json
 
 KEY_BYTES = 16
 _SECRET_BYTES = 32
+_BITS_A_KEY = 16
+_LEAST_BYTES = 4096
 
 
 class KeyedError(FilesError):
@@ -75,33 +79,58 @@ def read_secret(collection: Collection) -> bytes:
     return secret
 
 
-def make_keys(values: Iterable[bytes | None], secret: bytes, what: Literal["image", "url"]) -> NDArray[np.bytes_]:
-    """Return the key of each value as S16, "" for None."""
-    keys = [
-        b""
-        if value is None
-        else hashlib.blake2b(value, digest_size=KEY_BYTES, key=secret, person=what.encode()).digest()
-        for value in values
-    ]
-    return np.array(keys, f"S{KEY_BYTES}")
+def make_keys(
+    ids: NDArray[np.uint8], known: NDArray[np.bool_], secret: bytes, what: Literal["image", "url"]
+) -> NDArray[np.bytes_]:
+    """Return the keys of ids (uint8 [N, 16], first bytes of a SHA-256) as S16 [N]; "" where not known."""
+    derived = hashlib.blake2b(digest_size=32, key=secret, person=what.encode()).digest()
+    plain = np.ascontiguousarray(ids)
+    # One block each, all different or meant to be equal: the mode that is unfit for texts is what is wanted here.
+    cipher = Cipher(algorithms.AES(derived), modes.ECB()).encryptor()  # noqa: S305 - as said above
+    made = np.frombuffer(cipher.update(plain.tobytes()), np.uint8).reshape(-1, KEY_BYTES) ^ plain
+    made[~known] = 0
+    return made.reshape(-1).view(f"S{KEY_BYTES}")
+
+
+class KnownKeys:
+    """Sorted keys to look others up in. Most are not among them, which a look at some of their bits tells."""
+
+    def __init__(self, keys: NDArray[np.bytes_]) -> None:
+        self._keys = np.ascontiguousarray(keys)
+        self._begins = np.zeros(1 << max(len(keys) * _BITS_A_KEY, 1).bit_length(), np.bool_)
+        self._begins[self._low_bits(self._keys)] = True
+
+    def find(self, keys: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which of `keys` are known, and their places among the known; the empty key is none."""
+        maybe = np.flatnonzero(self._begins[self._low_bits(keys)])
+        asked = keys[maybe]
+        place = np.searchsorted(self._keys, asked)
+        place[place == len(self._keys)] = 0
+        known = (self._keys[place] == asked) & (asked != b"") if len(self._keys) else np.zeros(len(asked), np.bool_)
+        return maybe[known], place[known]
+
+    def _low_bits(self, keys: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+        return np.ascontiguousarray(keys).view(np.uint64)[::2] & np.uint64(len(self._begins) - 1)
 
 
 def write_keyed(collection: Collection, shard: str, keyed: Keyed, secret: bytes) -> None:
-    """Write the keys of what a shard has withheld."""
-    value = {"images": [key.hex() for key in keyed.images], "urls": [key.hex() for key in keyed.urls]}
+    """Write the keys of what a shard has withheld, padded: the size says little, and that it is there nothing."""
+    value: dict[str, object] = {name: [key.hex() for key in getattr(keyed, name)] for name in ("images", "urls")}
+    size, least = _LEAST_BYTES, len(canonical_json({**value, "mac": _mac(shard, value, secret), "pad": ""}))
+    while size < least:
+        size *= 2
+    value["pad"] = " " * (size - least)
     data = canonical_json({**value, "mac": _mac(shard, value, secret)})
     durable.write(collection.keyed(shard), data, replace=True, mode=RESTRICTED_FILE_MODE)
 
 
 def read_keyed(collection: Collection, shard: str, secret: bytes) -> Keyed:
-    """Return the keys of what a shard has withheld; one that withheld nothing has no file.
+    """Return the keys of what an examined shard has withheld.
 
     Raises:
-        KeyedError: the file is not as it was written, or of another shard or collection.
+        KeyedError: the file is missing, not as it was written, or of another shard or collection.
     """
     path: Path = collection.keyed(shard)
-    if not path.exists():
-        return Keyed()
     try:
         data = path.read_bytes()
         value = json.loads(data)
@@ -110,10 +139,10 @@ def read_keyed(collection: Collection, shard: str, secret: bytes) -> Keyed:
         same = hmac.compare_digest(mac, _mac(shard, value, secret)) and data == canonical_json(
             {**value, "mac": mac}
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
-        raise KeyedError(f"{path}: not as this collection wrote it; restore it")
+        raise KeyedError(f"{path}: missing, or not as this collection wrote it; restore it")
     return keyed
 
 

@@ -13,8 +13,10 @@ Owns the search. Leaves to `verify` whether files are those that records name, a
 from __future__ import annotations
 
 import json
+import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +26,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from manifests import schema
-from manifests.collection import Collection
+from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import Close, ExamineCommit, RecordError
-from manifests.keyed import KEY_BYTES, make_keys, read_keyed, read_secret
+from manifests.contents import images_sha256
+from manifests.features import byte_rows
+from manifests.keyed import KEY_BYTES, KnownKeys, make_keys, read_keyed, read_secret
 from manifests.records import Action, split_member_name
 from manifests.verify_release import uid_problems
 
 _ROWS_NAMED = 10
-_DECIDED = ("index", "key", "action", "reason", "member")
-_FEATURES = ("index", "withheld", "role", "member", "sha256", "url", "caption")
+_FEATURES = ("index", "withheld", "role", "sha256", "url", "url_uid", "caption")
 _COUNTS = {"number", "shards", "in", "kept", "not_kept", "faults"}
 _SUMMARY = _COUNTS | {"uid", "examine_plan", "decide_plan", "stamps", "note"}
 _Keys = NDArray[np.bytes_]
+_NO_KEYS = np.zeros(0, f"S{KEY_BYTES}")
 
 
 def scan_newest(root: Path) -> tuple[Close, list[str]]:
@@ -59,17 +63,61 @@ def scan_newest(root: Path) -> tuple[Close, list[str]]:
     return close, leaks
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class NotKept:
+    """The keys of the contents and of the URLs that no kept sample may have."""
+
+    images: _Keys
+    urls: _Keys
+
+    @classmethod
+    def join(cls, parts: Iterable[NotKept]) -> NotKept:
+        """Return the keys of all parts, sorted."""
+        several = [cls(_NO_KEYS, _NO_KEYS), *parts]
+        return cls(
+            *(np.sort(np.concatenate([getattr(one, name) for one in several])) for name in ("images", "urls"))
+        )
+
+    def known(self) -> tuple[KnownKeys, KnownKeys]:
+        """Return the keys, sorted, to look others up in."""
+        return KnownKeys(self.images), KnownKeys(self.urls)
+
+
 def find_leaks(collection: Collection, number: int, shards: Sequence[str]) -> Iterator[str]:
     """Yield every leak of the manifests of a settle, closed or about to be.
 
     Raises:
         FilesError: a file that the search needs is missing or damaged.
     """
-    secret = read_secret(collection)
-    images, urls = _not_kept(collection, number, shards, secret)
+    unkept = NotKept.join(find_unkept(collection, number, shard) for shard in shards).known()
     for shard in shards:
-        path = collection.release(number) / "manifest" / f"{shard}.parquet"
-        yield from _manifest_leaks(path, *_tables(collection, number, shard), images, urls, secret)
+        yield from find_shard_leaks(collection, number, shard, unkept)
+
+
+def find_shard_leaks(
+    collection: Collection, number: int, shard: str, unkept: tuple[KnownKeys, KnownKeys]
+) -> Iterator[str]:
+    """Yield every leak of one shard's manifest, given what the whole settle did not keep.
+
+    Raises:
+        FilesError: a file that the search needs is missing or damaged.
+    """
+    path = collection.release(number) / "manifest" / f"{shard}.parquet"
+    tables = _tables(collection, number, shard, ("index", "key", "action"), _FEATURES)
+    yield from _manifest_leaks(path, *tables, unkept, read_secret(collection))
+
+
+def write_unkept(path: Path, unkept: NotKept) -> None:
+    """Keep what one shard did not keep while a settle is at work: nothing that a kill could harm."""
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, RESTRICTED_FILE_MODE)) as file:
+        file.write(len(unkept.images).to_bytes(8, "little") + unkept.images.tobytes() + unkept.urls.tobytes())
+
+
+def read_unkept(path: Path) -> NotKept:
+    """Return what `write_unkept` kept."""
+    data = path.read_bytes()
+    keys, count = np.frombuffer(data, f"S{KEY_BYTES}", offset=8), int.from_bytes(data[:8], "little")
+    return NotKept(keys[:count], keys[count:])
 
 
 def _columns(path: Path, names: Sequence[str]) -> pa.Table:
@@ -80,73 +128,88 @@ def _columns(path: Path, names: Sequence[str]) -> pa.Table:
         raise schema.TableError(f"{path}: missing, or not a table of its kind ({type(error).__name__})") from None
 
 
-def _tables(collection: Collection, number: int, shard: str) -> tuple[pa.Table, pa.Table]:
+def _tables(
+    collection: Collection, number: int, shard: str, of_decisions: Sequence[str], of_features: Sequence[str]
+) -> tuple[pa.Table, pa.Table]:
     """Return what one shard's decisions and features say, as far as it is compared."""
     features = collection.examined / ExamineCommit.read(collection.commit(shard)).features.name
     decisions = collection.settled(number) / "decisions" / f"{shard}.parquet"
-    return _columns(decisions, _DECIDED), _columns(features, _FEATURES)
+    return _columns(decisions, of_decisions), _columns(features, of_features)
 
 
-def _not_kept(collection: Collection, number: int, shards: Sequence[str], secret: bytes) -> tuple[_Keys, _Keys]:
-    """Return the keys of the contents and of the URLs that no kept sample may have, sorted."""
-    newest = max([number, *collection.closed_settles()]) == number
-    last = np.array([b"\xff" * KEY_BYTES])  # so that every key has its place
-    images, urls = [last], [last]
-    for shard in shards:
-        decided, features = _tables(collection, number, shard)
-        rows = decided.take(pc.index_in(features["index"], value_set=decided["index"]))
-        faulty = pc.starts_with(pc.coalesce(rows["reason"], ""), "fault:")
-        ruled = pc.and_(pc.not_equal(rows["action"], Action.KEEP.name), pc.invert(faulty))
-        deciding = pc.and_(pc.equal(features["role"], "image"), pc.equal(features["member"], rows["member"]))
-        found = features["sha256"].filter(pc.and_(ruled, deciding)).to_pylist()
-        removed = features["url"].filter(pc.equal(rows["action"], Action.REMOVE.name)).to_pylist()
-        images.append(make_keys(found, secret, "image"))
-        urls.append(make_keys((url.encode() for url in removed if url), secret, "url"))
-        if newest:
-            keyed = read_keyed(collection, shard, secret)
-            images.append(np.array(keyed.images, last.dtype))
-            urls.append(np.array(keyed.urls, last.dtype))
-    return np.sort(np.concatenate(images)), np.sort(np.concatenate(urls))
+def find_unkept(collection: Collection, number: int, shard: str) -> NotKept:
+    """Return the keys of the contents and of the URLs of one shard that no kept sample may have.
+
+    Raises:
+        FilesError: a file is missing or damaged.
+    """
+    secret = read_secret(collection)
+    columns = ("index", "role", "member", "sha256", "url_uid")
+    decided, features = _tables(collection, number, shard, ("index", "action", "reason", "member"), columns)
+    rows = decided.take(pc.index_in(features["index"], value_set=decided["index"]))
+    faulty = pc.starts_with(pc.coalesce(rows["reason"], ""), "fault:")
+    ruled = pc.and_(pc.not_equal(rows["action"], Action.KEEP.name), pc.invert(faulty))
+    deciding = pc.and_(pc.equal(features["role"], "image"), pc.equal(features["member"], rows["member"]))
+    removed = features["url_uid"].filter(pc.equal(rows["action"], Action.REMOVE.name))
+    images = _image_keys(features["sha256"].filter(pc.and_(ruled, deciding)), secret)
+    urls = make_keys(*byte_rows(removed, KEY_BYTES), secret, "url")
+    images, urls = images[images != b""], urls[urls != b""]
+    if max([number, *collection.closed_settles()]) == number:
+        keyed = read_keyed(collection, shard, secret)
+        images = np.concatenate([images, np.array(keyed.images, images.dtype)])
+        urls = np.concatenate([urls, np.array(keyed.urls, urls.dtype)])
+    return NotKept(images, urls)
+
+
+def _image_keys(sha256: pa.ChunkedArray, secret: bytes) -> _Keys:
+    digests, known = byte_rows(sha256, 32)
+    return make_keys(digests[:, :KEY_BYTES], known, secret, "image")
 
 
 def _manifest_leaks(
-    path: Path, decided: pa.Table, features: pa.Table, images: _Keys, urls: _Keys, secret: bytes
+    path: Path, decided: pa.Table, features: pa.Table, unkept: tuple[KnownKeys, KnownKeys], secret: bytes
 ) -> Iterator[str]:
-    table, pictures = (
-        _columns(path, schema.MANIFEST_SCHEMA.names),
-        features.filter(pc.equal(features["role"], "image")),
+    table = _columns(path, schema.MANIFEST_SCHEMA.names)
+    pictures = features.filter(pc.equal(features["role"], "image"))
+    named, first, picture = (
+        source.take(pc.index_in(table["index"], value_set=source["index"]))
+        for source in (decided, features, pictures)
     )
-    cells, (named, first, picture) = (
-        table.to_pydict(),
-        (
-            source.take(pc.index_in(table["index"], value_set=source["index"])).to_pydict()
-            for source in (decided, features, pictures)
-        ),
-    )
-    kept = [action == Action.KEEP.name for action in named["action"]]
+    kept = pc.equal(named["action"], Action.KEEP.name).fill_null(False)
     own = {
-        "shard": [path.stem] * len(kept),
-        "key": [key if keep else False for key, keep in zip(named["key"], kept, strict=True)],
-        "uid": [value and value[:16] for value in picture["sha256"]],
+        "key": pc.if_else(kept, named["key"], None),
         "sha256": picture["sha256"],
+        "images_sha256": images_sha256(
+            pictures["index"].to_numpy(), byte_rows(pictures["sha256"], 32)[0], table["index"].to_numpy()
+        ),
         "url": first["url"],
         "caption": first["caption"],
     }
+    since = first["withheld"].fill_null(False)
     for column, values in own.items():
-        rows = enumerate(zip(cells[column], values, first["withheld"], strict=True))
-        other = [row for row, (cell, mine, since) in rows if cell != mine and not (since and mine is None)]
-        yield from _named(path, f"has in {column} what is not a kept sample's own", other)
-    several = table["index"].filter(pc.greater(table["images"], 1))
-    more = pictures.filter(pc.is_in(pictures["index"], value_set=several)).to_pydict()
-    index, place = cells["index"] + more["index"], {number: row for row, number in enumerate(cells["index"])}
-    found = _found(make_keys(cells["sha256"] + more["sha256"], secret, "image"), images)
-    yield from _named(path, "has an image that is not kept elsewhere", sorted({place[index[at]] for at in found}))
-    found = _found(make_keys((url.encode() if url else None for url in cells["url"]), secret, "url"), urls)
+        same = pc.coalesce(pc.equal(table[column], values), pc.and_(table[column].is_null(), values.is_null()))
+        # Of a sample that a later settle withheld, what was its own is no longer known.
+        other = pc.invert(pc.or_(same, pc.and_(since, values.is_null())))
+        yield from _named(path, f"has in {column} what is not a kept sample's own", _places(other))
+    moved = pc.not_equal(table["shard"], path.stem)
+    yield from _named(path, "has in shard what is not a kept sample's own", _places(moved))
+    uids, digests = byte_rows(table["uid"], KEY_BYTES)[0], byte_rows(table["sha256"], 32)[0]
+    other = np.flatnonzero((uids != digests[:, :KEY_BYTES]).any(axis=1))
+    yield from _named(path, "has in uid what is not a kept sample's own", other)
+    images, urls = unkept
+    found = urls.find(make_keys(*byte_rows(first["url_uid"], KEY_BYTES), secret, "url"))[0]
     yield from _named(path, "has a url that is not kept elsewhere", found)
+    # Of a sample with several images all are looked for.
+    several = table["index"].filter(pc.greater(table["images"], 1))
+    more = pictures.filter(pc.is_in(pictures["index"], value_set=several))
+    rows = pc.index_in(more["index"], value_set=table["index"]).to_numpy()
+    also = rows[images.find(_image_keys(more["sha256"], secret))[0]]
+    found = np.union1d(images.find(_image_keys(table["sha256"], secret))[0], also)
+    yield from _named(path, "has an image that is not kept elsewhere", found)
 
 
-def _found(keys: _Keys, known: _Keys) -> NDArray[np.int64]:
-    return np.flatnonzero((known[np.searchsorted(known, keys)] == keys) & (keys != b""))
+def _places(marks: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.flatnonzero(marks.to_numpy())
 
 
 def _tar_leaks(path: Path, manifest: Path) -> Iterator[str]:

@@ -6,6 +6,8 @@ that can be destroyed; and destruction, which is recorded before the first file 
 - Commits, closes, plans, counts, keyed digests and the records themselves are never destroyed: a collection can
   always say what it was.
 - Files of shards on hold stay. Unlinking is not wiping: disks, snapshots and backups are their owner's.
+- Nothing ends by itself, also past its retention. What belongs to a settle is as old as its close, all else as its
+  own mtime: a copy that keeps mtimes keeps ages.
 - What is missing and recorded here is no problem to `verify`; what is missing otherwise is.
 """
 
@@ -16,7 +18,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,12 @@ def read_chain(path: Path, keys: set[str]) -> tuple[list[dict[str, Any]], list[s
     return records, heads
 
 
+def chain_state(path: Path) -> dict[str, object]:
+    """Return what tells a chain from every other, and from its earlier states."""
+    data = path.read_bytes() if path.exists() else b""
+    return {"lines": data.count(b"\n"), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Add records to the chain at `path`, all of them or none.
 
@@ -80,7 +88,7 @@ def read_destroyed(collection: Collection) -> dict[Path, str]:
     """
     records, _ = read_chain(collection.destroyed, _DESTRUCTION_KEYS)
     named = {
-        collection.root / name: f"{one['tier']}: destroyed on {one['on']}"
+        collection.path_of(name): f"{one['tier']}: destroyed on {one['on']}"
         for one in records
         for name in one["files"]
     }
@@ -121,9 +129,11 @@ def held_shards(collection: Collection, *, today: date) -> set[str]:
 
 
 def find_files(
-    collection: Collection, tier: str, *, settle: int | None, newest_too: bool, today: date
+    collection: Collection, tier: str, *, settle: int | None, newest_too: bool, today: date, days: int | None = None
 ) -> tuple[list[Path], int]:
     """Return the files of a tier that can be destroyed, of one settle or of all, and how many stay for a hold.
+
+    `days`: only those that were written more days ago, and never the journal's note of the configuration.
 
     Raises:
         RecordError: a close or `holds.toml` is damaged.
@@ -131,21 +141,36 @@ def find_files(
     numbers = [number for number in collection.closed_settles() if settle in (None, number)]
     patterns = {"journal": ["journal/**/*"], "sealed": ["sealed/*.age"]}.get(tier, [])
     if tier == "restricted":
-        home = "settled/*" if settle is None else f"settled/{settle:04d}"
-        patterns = [f"{home}/{name}" for name in ("decisions/*.parquet", "*.parquet", "spread*", "around")]
+        mine = "settled/*" if settle is None else f"settled/{settle:04d}"
+        patterns = [
+            f"{mine}/{name}"
+            for name in ("decisions/*.parquet", "*.parquet", "spread*", "around", "report.*", "openings.json")
+        ]
         patterns += ["examined/*.parquet"] if settle is None else []
     if tier == "release":
         newest = [
             n for n in collection.closed_settles() if Close.read(collection.settled(n) / "close.json").released
         ]
         patterns = [f"releases/{n:04d}/**/*" for n in numbers if newest_too or n not in newest[-1:]]
-    found = sorted(path for pattern in patterns for path in collection.root.glob(pattern) if path.is_file())
+    home = collection.home({"release": "releases"}.get(tier, tier))
+    found = sorted(path for pattern in patterns for path in home.glob(pattern) if path.is_file())
+    if days is not None:
+        oldest = today - timedelta(days)
+        found = [path for path in found if (day := _written(collection, path)) is not None and day < oldest]
     held = held_shards(collection, today=today) if tier in ("restricted", "sealed") else ()
-    stays = re.compile(
-        "|".join(map(collection.files_of, held)) or r"lock", re.DOTALL
-    )  # the journal's lock is in use
+    # The journal's lock is in use.
+    of_journal = r"lock" if days is None else r"lock|config"
+    stays = re.compile("|".join(map(collection.files_of, held)) or of_journal, re.DOTALL)
     free = [path for path in found if not stays.fullmatch(path.name)]
     return free, len(found) - len(free) if held else 0
+
+
+def _written(collection: Collection, path: Path) -> date | None:
+    """Return the day on which a file was written; None for one of a settle that is not closed."""
+    folder, _, rest = collection.name_of(path).partition("/")
+    if folder in ("settled", "releases"):
+        path = collection.settled(int(rest.partition("/")[0])) / "close.json"
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date() if path.exists() else None
 
 
 def destroy(collection: Collection, files: Sequence[Path], **about: object) -> None:
@@ -159,7 +184,7 @@ def destroy(collection: Collection, files: Sequence[Path], **about: object) -> N
     """
     records, _ = read_chain(collection.destroyed, _DESTRUCTION_KEYS)
     known = {item for one in records for item in one["files"].items()}
-    fresh = dict({path.relative_to(collection.root).as_posix(): _digest(path) for path in files}.items() - known)
+    fresh = dict({collection.name_of(path): _digest(path) for path in files}.items() - known)
     if fresh:
         append(collection.destroyed, [{**about, "files": fresh}])
     for path in reversed(files):  # the summary of a release goes before its tables: what lacks it is none
@@ -167,7 +192,7 @@ def destroy(collection: Collection, files: Sequence[Path], **about: object) -> N
     for folder in {path.parent for path in files}:
         durable.sweep(folder)
         durable.sync_folder(folder)
-    for folder in sorted(collection.root.glob("releases/**/"), reverse=True):
+    for folder in sorted(collection.releases.glob("**/"), reverse=True):
         if about["tier"] == "release" and not any(folder.iterdir()):
             folder.rmdir()
 

@@ -3,10 +3,11 @@
 Owns the bounds on mixing sets, the cover drawn to reach them, and the record of what was handed out: the folder
 `publications/NNNN` of the collection (restricted), in the form of a publication, of index and keyed uid only: what
 is withheld later must stand nowhere in clear.
-Manifests only: no tar, no count of what is not in it, no reason.
+Manifests, and tars where they are asked for: no count of what is not in it, no reason.
 
 - What is missing against the input, and against every earlier publication, numbers at least the bounds, or
   nothing is handed out; of an earlier publication, nothing at all may be missing too.
+- Tars are those of the release, byte for byte; where a cover drops samples that they hold, none is handed out.
 - Of an earlier publication, contents count once: many copies of one removed picture are no mixing set.
 - Nothing is written before all bounds hold, and a publication is recorded before it is handed out.
 - Memory: the uids of all publications that it is held against.
@@ -14,10 +15,12 @@ Manifests only: no tar, no count of what is not in it, no reason.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +70,7 @@ def publish(
     number: int | None = None,
     previous: Sequence[Path] = (),
     cover: Path | None = None,
+    shards: bool = False,
     least: int = 10_000,
     per_withheld: int = 1_000,
 ) -> tuple[Close, int]:
@@ -78,6 +82,7 @@ def publish(
         number: the release that is meant; refused unless it is that of the newest settle.
         previous: folders of publications of this input that the collection has no record of.
         cover: a secret file (mode 0600): a draw under it drops kept samples until the bounds hold.
+        shards: also the tars of the release.
         least: samples of the smallest mixing set.
         per_withheld: the same, for each withheld sample in it.
 
@@ -107,19 +112,35 @@ def publish(
         gap, withheld = _gap(home, close, folder, gaps[0].uids, (salt, known))
         gaps.append(replace(gap, least=max(least, per_withheld * withheld)))
     dropped = draw_cover(gaps, secret)
+    if shards and len(dropped):
+        raise PublishError("a cover drops samples that the release's tars hold; publish without one of the two")
     durable.make_folder(to.parent)
     durable.make_folder(home.publications, mode=RESTRICTED_FOLDER_MODE)
     with (
+        _held(home, settles),
         TemporaryDirectory(dir=home.publications, prefix=durable.TEMPORARY_PREFIX) as record,
         TemporaryDirectory(dir=to.parent, prefix=durable.TEMPORARY_PREFIX) as partial,
     ):
         _write(home, close, Path(record, "new"), dropped, salt, keyed=True)
-        _write(home, close, Path(partial, "new"), dropped, salt, keyed=False)
+        _write(home, close, Path(partial, "new"), dropped, salt, keyed=False, shards=shards)
         os.rename(Path(record, "new"), home.publications / f"{len(earlier) + 1:04d}")
         durable.sync_folder(home.publications)
         os.rename(Path(partial, "new"), to)
         durable.sync_folder(to.parent)
     return close, int((~np.isin(every, dropped)).sum())
+
+
+@contextmanager
+def _held(home: Collection, settles: Sequence[int]) -> Iterator[None]:
+    """Hold the collection, and see that nothing was settled in it since it was looked at."""
+    with (home.journal / "lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            settles = ()
+        if home.closed_settles() != settles:
+            raise PublishError(f"{home.root}: another shardscrub is at work in it; publish when it has ended")
+        yield
 
 
 def draw_cover(gaps: Sequence[Gap], secret: bytes | None) -> Uids:
@@ -200,26 +221,52 @@ def _gap(
     return Gap(any(len(part) for part in gone), len(missing), 0, both), withheld
 
 
-def _read(home: Collection, close: Close, shard: str, what: Literal["manifest", "decisions"]) -> pa.Table:
-    folder = home.settled(close.number) / "decisions"
-    settled = SettleCommit.read(folder / f"{shard}.json")
+def _record(home: Collection, close: Close, shard: str) -> SettleCommit:
+    path = home.settled(close.number) / "decisions" / f"{shard}.json"
+    settled = SettleCommit.read(path)
     if settled.manifest is None or hashlib.sha256(settled.encode()).hexdigest() != close.shards[shard]:
-        raise PublishError(f"{folder / shard}.json: not the record that was closed; `shardscrub verify` says more")
+        raise PublishError(f"{path}: not the record that was closed; `shardscrub verify` says more")
+    return settled
+
+
+def _read(home: Collection, close: Close, shard: str, what: Literal["manifest", "decisions"]) -> pa.Table:
+    settled = _record(home, close, shard)
     if what == "decisions":
-        return schema.read(folder / settled.decisions.name, sha256=settled.decisions.sha256)
+        path = home.settled(close.number) / "decisions" / settled.decisions.name
+        return schema.read(path, sha256=settled.decisions.sha256)
+    assert settled.manifest is not None  # `_record` refuses it
     path = home.release(close.number) / "manifest" / settled.manifest.name
     return schema.read(path, sha256=settled.manifest.sha256)
 
 
+def _put_tar(home: Collection, close: Close, shard: str, to: Path) -> str:
+    """Give a tar of the release a second name in `to`, and return its digest."""
+    tar, folder = _record(home, close, shard).tar, home.release(close.number) / "shards"
+    if tar is None:
+        raise PublishError(f"{folder.parent}: was made without tars; publish it without --shards")
+    with (folder / tar.name).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != tar.sha256:
+            raise PublishError(f"{folder / tar.name}: not the one that was released; `shardscrub verify` says more")
+    durable.make_folder(to)
+    durable.link(folder / tar.name, to / tar.name)
+    return tar.sha256
+
+
 def _keys(table: pa.Table, salt: bytes | None) -> Uids:
     uids = table["uid"].to_pylist()
-    return np.array(uids, "S16") if salt is None else make_keys(uids, salt, "image")
+    if salt is None:
+        return np.array(uids, "S16")
+    ids = np.frombuffer(b"".join(uids), np.uint8).reshape(-1, 16)
+    return make_keys(ids, np.ones(len(ids), np.bool_), salt, "image")
 
 
-def _write(home: Collection, close: Close, to: Path, dropped: Uids, salt: bytes, *, keyed: bool) -> None:
+def _write(
+    home: Collection, close: Close, to: Path, dropped: Uids, salt: bytes, *, keyed: bool, shards: bool = False
+) -> None:
     """Write a publication, or the record of one: index and keyed uids."""
     durable.make_folder(to / "manifest")
     digests, uids = {}, [np.zeros(0, "S16")]
+    tars = {shard: _put_tar(home, close, shard, to / "shards") for shard in (close.shards if shards else ())}
     for shard in close.shards:
         table = _read(home, close, shard, "manifest")
         keys = _keys(table, salt)
@@ -236,6 +283,7 @@ def _write(home: Collection, close: Close, to: Path, dropped: Uids, salt: bytes,
     with durable.create(to / "uids.npy", replace=False) as file:
         np.save(file, kept.view(">u8").astype("<u8").view([("f0", "<u8"), ("f1", "<u8")]), allow_pickle=False)
     summary = {"kept": len(kept), "manifests": digests, "stamps": list(close.stamps), "note": _NOTE}
+    summary |= {"tars": tars} if shards else {}
     durable.write(to / "summary.json", readable_json(summary), replace=False)
 
 

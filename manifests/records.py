@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 SCHEMA_VERSION = 1
+TOOL_VERSION = "0.1.0"  # that of pyproject.toml, which is not at hand where the tool runs from a checkout
 
 
 class FilesError(ValueError):
@@ -43,7 +44,8 @@ class FaultKind(StrEnum):
     UNSAFE_NAME = "unsafe_name"  # absolute, or climbs out of the folder
     BAD_NAME = "bad_name"  # not UTF-8
     LINK_MEMBER = "link_member"  # a link, device or sparse member instead of bytes
-    # The bytes of one image.
+    BAD_URL = "bad_url"  # of a row to be downloaded: none, or none that http and https know
+    # The bytes of one image, or of a text.
     EMPTY = "empty"
     TOO_MANY_BYTES = "too_many_bytes"
     NOT_AN_IMAGE = "not_an_image"  # named as an image, but of no allowed format

@@ -25,7 +25,10 @@ from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 # Bytes of one code by the algorithm that a hash column's name begins with (`pdq:fullres.oriented`), for those that
 # lists can hold. The columns of plug-ins are read back as one code a row.
 CODE_BYTES = {"pdq": 32, "phash": 8, "dhash": 8, "whash": 8, "ahash": 8}
-_ROW_GROUP = 4096
+CODES = "codes"  # stands for all hash columns' codes where columns are left aside
+_ROW_GROUP = 16_384
+_FEW_VALUES = ["shard", "role", "member", "sample_fault", "fault", "hash_source", "format"]
+_FEW_VALUES += ["action", "rule", "reason", "before", "after", "open_rules.list.element"]
 
 
 class TableError(FilesError):
@@ -58,6 +61,7 @@ def examined_schema(columns: FeatureColumns) -> pa.Schema:
         pa.field("offset", pa.int64()),
         pa.field("size", pa.int64()),
         pa.field("url", pa.string()),
+        pa.field("url_uid", pa.binary(16)),
         pa.field("caption", pa.string()),
         pa.field("metadata", pa.string()),
         pa.field("sample_fault", pa.string()),
@@ -111,6 +115,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("sha256", pa.binary(32), nullable=False),
         pa.field("uid", pa.binary(16), nullable=False),
         pa.field("images", pa.int32(), nullable=False),
+        pa.field("images_sha256", pa.binary(32)),
         pa.field("url", pa.string()),
         pa.field("caption", pa.string()),
     ]
@@ -137,7 +142,15 @@ def stamp(schema: pa.Schema, *, plan: str, stamps: Sequence[str], **more: object
 def encode(table: pa.Table) -> bytes:
     """Return the Parquet bytes of `table`: the same table gives the same bytes."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP, version="2.6")
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=_ROW_GROUP,
+        version="2.6",
+        use_dictionary=_FEW_VALUES,
+    )
     return sink.getvalue()
 
 
@@ -157,14 +170,16 @@ def read(path: Path, *, sha256: str | None = None, without: Collection[str] = ()
 
 
 def decode(data: bytes, *, source: str, without: Collection[str] = ()) -> pa.Table:
-    """Parse Parquet bytes of ours, leaving the columns in `without` aside.
+    """Parse Parquet bytes of ours, leaving the columns in `without` aside; `CODES` there are those of all hashes.
 
     Raises:
         TableError: not Parquet.
     """
     try:
         file = pq.ParquetFile(io.BytesIO(data))
-        names = [name for name in file.schema_arrow.names if name not in without]
+        every = file.schema_arrow.names
+        aside = {*without, *(name for name in every if CODES in without and f"{name}.quality" in every)}
+        names = [name for name in every if name not in aside]
         return file.read(names if without else None, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{source}: not a readable Parquet table ({type(error).__name__})") from None

@@ -17,12 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from manifests import schema
+from manifests.audit.log import CHECKPOINT
 from manifests.collection import Collection
 from manifests.commits import Close, Counts, ExamineCommit, RecordError, SettleCommit, smaller_batches
+from manifests.contents import content_judged
 from manifests.decisions import ConservationError, prove_conservation
 from manifests.features import decode_features, faulted_samples
 from manifests.keyed import KeyedError, read_keyed, read_secret
@@ -30,22 +31,26 @@ from manifests.leaks import find_leaks
 from manifests.lifetime import REVIEW_KEYS, read_chain, read_destroyed
 from manifests.publish import PublishError, handed_out, recorded
 from manifests.records import Action, canonical_json, digest_json, identities_digest, readable_json
+from manifests.verify_log import verify_evidence, verify_log
 from manifests.verify_release import Report, file_problems, verify_current, verify_names, verify_release
 
 # age: header with its recipients, 16 bytes for each chunk of 64 KiB, and stanzas it adds at random.
 _AGE_OVERHEAD_BYTES = 8192
 _AGE_CHUNK_BYTES = 64 << 10
 _SETTLED_NAMES = {"changes.parquet", "close.json", "plan.json", "summary.json", "flooded.json", "decisions"}
-_FOLDERS = {"examined", "settled", "releases", "sealed", "journal", "publications"}
+_FOLDERS = {"examined", "settled", "releases", "sealed", "journal", "publications", "log"}
 
 
-def verify(root: Path) -> Report:
-    """Check the collection at `root`.
+def verify(root: Path, *, public_key: str = "", since: Path | None = None) -> Report:
+    """Check the collection at `root`, or what of it is at hand; see `verify_log` for the key and the checkpoint.
 
     Raises:
         RecordError: there is no collection there.
     """
     collection, report = Collection(root), Report()
+    if not collection.examine_plan.is_file() and (collection.log / CHECKPOINT).is_file():
+        verify_log(collection, report, public_key=public_key, since=since)
+        return report
     if not collection.examine_plan.is_file():
         raise RecordError(f"{root}: not a collection (no {collection.examine_plan.name})")
     try:
@@ -59,12 +64,16 @@ def verify(root: Path) -> Report:
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
     verify_current(collection, released, report)
     _verify_publications(collection, report)
+    verify_log(collection, report, public_key=public_key, since=since)
     verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
-    records = (collection.reviews, collection.destroyed, collection.holds)
-    files = (collection.examine_plan, collection.current, collection.secret, *records)
+    records, roots = (collection.reviews, collection.destroyed, collection.holds), collection.roots()
+    files = (collection.examine_plan, collection.current, collection.secret, collection.roots_record, *records)
     verify_names(root, _FOLDERS | {path.name for path in files}, report)
+    for home in sorted(set(roots.values())):
+        held = {tier for tier, folder in roots.items() if folder == home}
+        verify_names(home, held | ({collection.current.name} if "releases" in held else set()), report)
     told = sorted(Counter(report.gone.values()).items())
     report.checked += [f"{count} files of the tier {text}, not checkable" for text, count in told]
     return report
@@ -196,10 +205,11 @@ def _verify_settle(
     verify_names(path.parent / "decisions", named, report)
     if close.changes is not None and path.parent / close.changes.name not in report.gone:
         report.problems += file_problems(path.parent, close.changes)
-    verify_names(path.parent, _SETTLED_NAMES, report)
+    named, in_release = verify_evidence(collection, close, report)
+    verify_names(path.parent, _SETTLED_NAMES | named, report)
     report.checked.append(f"settle {number:04d}: {counts.samples} samples, each decided exactly once")
     if released:
-        verify_release(collection, close, report)
+        verify_release(collection, close, report, in_release)
     if released and gone.isdisjoint((collection.examined, path.parent)):
         try:
             report.problems += find_leaks(collection, number, list(close.shards))
@@ -268,23 +278,13 @@ def _settled_problems(
     manifest = schema.read(manifest_path, sha256=settled.manifest.sha256)
     if not manifest.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
         yield f"{manifest_path}: columns are not those of a manifest"
+        return
     kept = table.filter(pa.compute.equal(table["action"], Action.KEEP.name))
     if manifest["index"].to_pylist() != kept["index"].to_pylist() or manifest["key"] != kept["key"]:
         yield f"{manifest_path}: does not name exactly the samples that were kept"
     if [row[:16] for row in manifest["sha256"].to_pylist()] != manifest["uid"].to_pylist():
         yield f"{manifest_path}: a uid is not the head of its sha256"
     if commit is not None and collection.examined / commit.features.name not in report.gone:
-        yield from _content_problems(collection, commit, manifest, manifest_path)
-
-
-def _content_problems(
-    collection: Collection, commit: ExamineCommit, manifest: pa.Table, path: Path
-) -> Iterator[str]:
-    features = decode_features(schema.read(collection.examined / commit.features.name))
-    index, images = features.indices(), np.array([role == "image" for role in features.strings("role")], np.bool_)
-    judged = {
-        (int(i), row.tobytes()) for i, row in zip(index[images], features.digests["sha256"][images], strict=True)
-    }
-    pairs = set(zip(manifest["index"].to_pylist(), manifest["sha256"].to_pylist(), strict=True))
-    if not pairs <= judged:
-        yield f"{path}: names content that was not judged"
+        features = decode_features(schema.read(collection.examined / commit.features.name))
+        if not content_judged(features, manifest):
+            yield f"{manifest_path}: names content that was not judged"

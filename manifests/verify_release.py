@@ -6,7 +6,7 @@ Owns the report that all checks write to. See `verify.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def verify_release(collection: Collection, close: Close, report: Report) -> None:
-    """Check what one closed settle released: manifest, uids, tars, summary."""
+def verify_release(collection: Collection, close: Close, report: Report, more: Iterable[str] = ()) -> None:
+    """Check what one closed settle released: manifest, uids, tars, summary; `more` files are named elsewhere."""
     release = collection.release(close.number)
     if close.uids is None or close.release_summary is None:
         report.problems.append(f"{release}: released without uids.npy or summary.json")
@@ -44,7 +44,7 @@ def verify_release(collection: Collection, close: Close, report: Report) -> None
         report.problems += file_problems(release, close.release_summary)
         changed = list(file_problems(release, close.uids))
         report.problems += changed or uid_problems(release, close)
-    verify_names(release, {"manifest", "shards", "uids.npy", "summary.json"}, report)
+    verify_names(release, {"manifest", "shards", "uids.npy", "summary.json", *more}, report)
     verify_names(release / "manifest", {f"{shard}.parquet" for shard in close.shards}, report)
     if (release / "shards").is_dir():
         verify_names(release / "shards", {f"{shard}.tar" for shard in close.shards}, report)
@@ -98,7 +98,7 @@ def verify_current(collection: Collection, released: list[int], report: Report) 
         report.problems.append(
             f"{collection.current}: does not name the newest release ({wanted.strip() or 'none'})"
         )
-    for path in (collection.root / "releases").glob("*"):
+    for path in collection.releases.glob("*"):
         if not path.name.isdigit() or int(path.name) not in released:
             report.problems.append(f"{path}: belongs to no closed release")
 

@@ -27,7 +27,7 @@ from manifests.cases import SealError, open_sealed, recipients_of
 from manifests.records import canonical_json
 from pipeline.errors import ConfigError, VerificationError
 
-_DIGESTS = {f"{crawl}{name}" for crawl in ("", "crawl_") for name in ("md5", "sha1", "sha256")}
+_DIGESTS = {f"{crawl}{name}" for crawl in ("", "crawl_") for name in ("md5", "sha1", "sha256")} | {"url_uid"}
 
 
 def open_cases(

@@ -20,18 +20,23 @@ import typer
 
 from manifests.records import FilesError
 from pipeline.cli_cases import cases_app
+from pipeline.cli_evidence import evidence_app
 from pipeline.cli_handover import handover_app
+from pipeline.cli_keys import keys_app
 from pipeline.cli_lifetime import lifetime_app
 from pipeline.cli_lists import lists_app
 from pipeline.cli_models import models_app
 from pipeline.cli_policy import policy_app
 from pipeline.cli_reading import Run, print_stamps, reading_app
+from pipeline.cli_report import report_app
+from pipeline.cli_screen import screen_app
 from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError
 
 if TYPE_CHECKING:
     from pipeline.executors.protocol import WorkerOptions
     from pipeline.runs import Examined, Part
     from pipeline.setup import Setup
+    from pipeline.unsealing import Opening
 
 app = typer.Typer(
     name="shardscrub",
@@ -104,17 +109,29 @@ def settle(
         list[str] | None, typer.Option("--list", help="ID[@VERSION] of a list to use, not the configured ones.")
     ] = None,
     shards: Annotated[bool | None, typer.Option(help="Write tars of kept samples, or none.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="Your age key: decide withheld samples anew.")] = None,
+    by: Annotated[str, typer.Option(help="Who opens them.")] = "",
+    why: Annotated[str, typer.Option(help="Why.")] = "",
+    access_record: Annotated[Path | None, typer.Option(help="The record of openings, which gets a line.")] = None,
     workers: Workers = None,
     device: Device = "auto",
 ) -> None:
     """Decide all examined shards from stored features and write a release."""
+    from pipeline.unsealing import Opening
+
     named = tuple(lists or ())
+    if (identity is None) != (access_record is None):
+        raise ConfigError("--identity and --access-record: expected both or neither")
+    opening = Opening(identity, by, why, access_record) if identity and access_record else None
+    if opening is not None:
+        opening.read_key()
     setup, options, count = _prepare(
-        config, workers, device, policy=policy, lists=named, shards=shards, from_stored=True
-    )
+        config, workers, device, policy=policy, lists=named, shards=shards, from_stored=True,
+        readable=opening is not None or None,
+    )  # fmt: skip
     if not setup.sources:
         typer.echo("the configured input is not there; settling what was examined")
-    _settle(setup, options, count, None)
+    _settle(setup, options, count, None, opening)
 
 
 @app.command()
@@ -128,16 +145,13 @@ def retry(
     """Examine quarantined samples again, then settle."""
     from manifests.records import FaultKind
     from pipeline.runs import retry as retry_all
-    from pipeline.status import closed_collection
+    from pipeline.status import closed_collection, noted_config
 
     wanted = [text.removeprefix("fault:").strip() for text in reasons.split(",")]
     for text in wanted:
         if text not in set(FaultKind):
             raise ConfigError(f"--reasons: {text!r} is no fault reason; they are {', '.join(FaultKind)}")
-    note = closed_collection(collection).config_note
-    if not note.is_file():
-        raise ConfigError(f"{collection}: its journal does not say which configuration it was examined with")
-    setup, options, count = _prepare(Path(os.fsdecode(note.read_bytes())), workers, device)
+    setup, options, count = _prepare(noted_config(closed_collection(collection)), workers, device)
     examined = retry_all(setup, options, workers=count, reasons=wanted)
     _raise_errors(examined)
     typer.echo(f"examined {examined.done} samples again")
@@ -153,6 +167,7 @@ def _prepare(
     lists: Sequence[str] = (),
     shards: bool | None = None,
     from_stored: bool = False,
+    readable: bool | None = None,
 ) -> tuple[Setup, WorkerOptions, int]:
     from pipeline.executors.protocol import WorkerOptions
     from pipeline.resolve import READABLE_STAMP, check_releasable
@@ -160,7 +175,8 @@ def _prepare(
 
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
-    options = WorkerOptions(config.absolute(), device, policy, tuple(lists), shards, from_stored)
+    given = (config.absolute(), device, policy, tuple(lists), shards, from_stored)
+    options = WorkerOptions(*given, readable=readable)
     setup = load_setup(options)
     check_releasable(setup.config, setup.decider.policy)
     readable = READABLE_STAMP in setup.plan.stamps
@@ -206,13 +222,15 @@ def _raise_errors(examined: Examined) -> None:
         raise error
 
 
-def _settle(setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None) -> None:
+def _settle(
+    setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None, opening: Opening | None = None
+) -> None:
     from pipeline.errors import InputError
     from pipeline.settles import settle_all
     from pipeline.status import totals
 
     _require_collection(setup)
-    close, before = settle_all(setup, options, workers=workers)
+    close, before = settle_all(setup, options, workers=workers, opening=opening)
     if before:
         typer.echo(f"nothing to do: settle {close.number:04d} stands for this input, these lists and this policy")
     print_stamps(close.stamps)
@@ -233,9 +251,13 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 
 app.add_typer(reading_app)
+app.add_typer(screen_app)
 app.add_typer(handover_app)
 app.add_typer(lifetime_app)
+app.add_typer(report_app)
+app.add_typer(evidence_app)
 app.add_typer(cases_app, name="cases")
+app.add_typer(keys_app, name="keys")
 app.add_typer(lists_app, name="lists")
 app.add_typer(models_app, name="models")
 app.add_typer(policy_app, name="policy")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from manifests.collection import Collection
 from pipeline.cli_reading import Run, print_stamps
 from pipeline.errors import ConfigError, VerificationError
 
@@ -50,13 +51,21 @@ def publish(
     previous: Annotated[list[Path], typer.Option(help="An earlier publication that is not recorded.")] = [],  # noqa: B006
     release: Annotated[int | None, typer.Option(help="The release that is meant: the newest settle's.")] = None,
     cover: Annotated[Path | None, typer.Option(help="A secret file: a draw under it drops kept samples.")] = None,
+    shards: Annotated[bool, typer.Option("--shards", help="Also the release's tars; not with a cover.")] = False,
 ) -> None:
     """Write the copy of a release that outsiders may have, if what is missing in it is enough to hide in."""
     from manifests.publish import MixingError, PublishError
     from manifests.publish import publish as write_publication
 
+    if cover is None and Collection(collection).config_note.is_file():
+        from pipeline.config import load_config
+        from pipeline.status import noted_config
+
+        cover = load_config(noted_config(Collection(collection))).publish.cover
     try:
-        close, samples = write_publication(collection, to, number=release, previous=previous, cover=cover)
+        close, samples = write_publication(
+            collection, to, number=release, previous=previous, cover=cover, shards=shards
+        )
     except MixingError as error:
         raise VerificationError(str(error)) from None
     except PublishError as error:

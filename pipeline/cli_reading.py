@@ -71,13 +71,22 @@ def verify(
     lists: Annotated[
         Path | None, typer.Option(help="A list store: also say what became of the lists that were matched.")
     ] = None,
+    public_key: Annotated[str, typer.Option(help="The log's verifier key, from whom you trust.")] = "",
+    since: Annotated[
+        Path | None, typer.Option(help="An older checkpoint, which the log must continue.", exists=True)
+    ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also hash the input again.")] = False,
 ) -> None:
-    """Check a collection from its files alone: counts, identities, digests."""
+    """Check a collection from its files alone: counts, identities, digests, the log."""
     from manifests.commits import RecordError
     from manifests.verify import verify as verify_files
 
     try:
-        report = verify_files(collection)
+        report = verify_files(collection, public_key=public_key, since=since)
+        if deep:
+            from pipeline.input_digests import compare_input
+
+            compare_input(collection, report)
     except RecordError as error:
         raise ConfigError(str(error)) from None
     for line in report.checked:

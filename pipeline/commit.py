@@ -14,15 +14,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import CodeSearch, search_column
 from manifests import cases, durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import ExamineCommit, FileDigest, Rewrite, SealedFile
+from manifests.decisions import digest_identities
 from manifests.features import ShardFeatures, encode_features, faulted_samples, withhold
 from manifests.keyed import read_secret
-from manifests.records import identities_digest
 from pipeline.errors import RunError
 from pipeline.hits import entries_of
 from pipeline.matching import match_shard
@@ -31,7 +32,7 @@ from pipeline.plan import Plan
 from pipeline.policy import Policy
 from pipeline.sealing import sealed_records, sealed_stamp
 from pipeline.spread import Keys, add_keyed
-from pipeline.verdicts import RowMarks, SampleDecisions, decide_samples
+from pipeline.verdicts import RowMarks, RowVerdicts, SampleDecisions, decide_samples, judge_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,17 @@ class Decider:
         cancelled = entries_of(self.overrides.near, self.lists)
         return match_shard(features, self.lists, self.search, max_near_hits=self.max_near_hits, cancelled=cancelled)
 
+    def judge(self, features: ShardFeatures, hits: pa.Table) -> RowVerdicts:
+        """Judge the rows of one shard by themselves."""
+        return judge_rows(features, hits, self.lists, self._policy_of(features), self.overrides)
+
     def decide(self, features: ShardFeatures, hits: pa.Table, marks: RowMarks | None = None) -> SampleDecisions:
         """Decide every sample of one shard from its features and hits, and what the collection leads to."""
+        return decide_samples(features, hits, self.lists, self._policy_of(features), self.overrides, marks)
+
+    def _policy_of(self, features: ShardFeatures) -> Policy:
         shard = features.table["shard"][0].as_py() if features.table.num_rows else ""
-        return decide_samples(features, hits, self.lists, self.policy.of_shard(shard), self.overrides, marks)
+        return self.policy.of_shard(shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +97,12 @@ def commit_shard(
     settle: int,
     before: ExamineCommit | None = None,
     why: str = "",
-    marks: RowMarks | None = None,
+    decisions: SampleDecisions | None = None,
 ) -> ExamineCommit:
     """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
 
-    `hits` are the list hits of the rows, as `matching` finds them; `marks` what a settle knows of other shards.
+    `hits` are the list hits of the rows, as `matching` finds them; `decisions` those of a settle. Where that
+    withholds nothing more, the features stay as they are, and need not have been read in full.
 
     Raises:
         RunError: the table does not hold exactly the samples of the inventory (law of conservation).
@@ -101,36 +110,39 @@ def commit_shard(
     """
     for folder in (collection.examined, collection.sealed):
         durable.sweep(folder, collection.files_of(facts.shard))
-    if identities_digest(features.identities()) != facts.identities:
-        raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
-    decisions = decider.decide(features, hits, marks)
-    table = encode_features(features)
+    decisions = decisions or decider.decide(features, hits)
     fresh = decisions.index[decisions.withheld & (decisions.actions >= 0)]
-    clear, hidden = withhold(table, fresh)
-    clear = clear.cast(schema.stamp(clear.schema, plan=plan.examine_digest, stamps=plan.examine.stamps))
+    stays = before if why == "withhold" and not len(fresh) else None
+    named = features.table.select(["index", "key"]).filter(pa.array(np.diff(features.indices(), prepend=-1) != 0))
+    if digest_identities(named["index"], named["key"]) != facts.identities:
+        raise RunError(f"shard {facts.shard}: its feature table does not hold exactly the samples of its inventory")
+    if stays is not None:
+        hidden = pq.read_schema(collection.examined / stays.features.name).remove_metadata().empty_table()
+        generation, file, rows, faults = stays.generation, stays.features, stays.rows, stays.faults
+    else:
+        clear, hidden = withhold(encode_features(features), fresh)
+        clear = clear.cast(schema.stamp(clear.schema, plan=plan.examine_digest, stamps=plan.examine.stamps))
+        generation, rows = 0 if before is None else before.generation + 1, clear.num_rows
+        file = _write_features(clear, collection.features_name(facts.shard, generation), collection)
+        faults = len(faulted_samples(clear))
     sealed = () if before is None else before.sealed
-    generation = 0 if before is None else before.generation + 1
     if decider.recipients:
         records = sealed_records(hidden, features, decisions, hits, decider.lists)
         records = records.cast(sealed_stamp(records.schema, plan))
         data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
         name = collection.sealed_name(facts.shard, settle)
         if any(item.name == name for item in sealed):  # never write over records that only the key can read
-            name = collection.sealed_name(f"{facts.shard}~{generation}", settle)
+            name = collection.sealed_name(f"{facts.shard}~{len(sealed)}", settle)
         durable.write(collection.sealed / name, data, replace=True, mode=RESTRICTED_FILE_MODE)
         sealed = (*sealed, SealedFile(name, padded))
-    if before is not None and why == "withhold" and not len(fresh):
-        generation, file = before.generation, before.features
-    else:
-        file = _write_features(clear, collection.features_name(facts.shard, generation), collection)
-    if len(fresh):
-        add_keyed(collection, facts.shard, Keys.of(features, read_secret(collection)).withheld(decisions))
+    # Also where nothing is withheld: that the file is there says nothing.
+    add_keyed(collection, facts.shard, Keys.of(features, read_secret(collection)).withheld(decisions.rows))
     commit = ExamineCommit(
         **{item.name: getattr(facts, item.name) for item in fields(ShardFacts)},
         plan=plan.examine_digest,
         stamps=plan.examine.stamps,
-        rows=clear.num_rows,
-        faults=len(faulted_samples(clear)),
+        rows=rows,
+        faults=faults,
         withheld=int(np.count_nonzero(decisions.withheld)),
         judged_under=plan.judge_digest,
         generation=generation,

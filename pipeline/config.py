@@ -16,8 +16,10 @@ from typing import Literal
 
 from classifiers.hashes.views import VIEW_NAMES
 from classifiers.image.registry import NetSettings
+from manifests.croissant import Dataset
 from pipeline.config_values import TableReader
 from pipeline.errors import ConfigError
+from pipeline.log_config import LogConfig, check_log
 from pipeline.metadata import MetadataColumn
 
 THUMBNAIL = "thumbnail"
@@ -161,6 +163,28 @@ class ReleaseConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """How many days the files of each tier are kept; 0 is no end. Destroyed by a command, never by itself."""
+
+    release_days: int = 0
+    restricted_days: int = 0
+    journal_days: int = 0
+    sealed_days: int = 0
+
+    def of(self, tier: str) -> int:
+        """Return the days of one tier."""
+        days: int = getattr(self, f"{tier}_days")
+        return days
+
+
+@dataclass(frozen=True, slots=True)
+class PublishConfig:
+    """How a release is handed to outsiders: the secret file under which kept samples are dropped as cover."""
+
+    cover: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """How the work is spread; workers = 0 means one a core, or one a GPU."""
 
@@ -170,12 +194,29 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenConfig:
+    """How tables are screened before download: the policy, and columns with names of their own.
+
+    policy: a profile or a .toml file. every_term: look for terms also where nothing hangs on them.
+    """
+
+    policy: str = "screen"
+    url: str = ""
+    caption: str = ""
+    digests: tuple[str, ...] = ()
+    every_term: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration, as written."""
 
     collection: Path
     input: tuple[InputConfig, ...]
     policy: PolicyConfig
+    release_root: Path | None = None
+    sealed_root: Path | None = None
+    log_root: Path | None = None
     embedder: EmbedderConfig | None = None
     head: tuple[HeadConfig, ...] = ()
     list: tuple[ListConfig, ...] = ()
@@ -190,8 +231,19 @@ class Config:
     sealed: SealedConfig = field(default_factory=SealedConfig)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    log: LogConfig | None = None
+    dataset: Dataset | None = None
     unsafe_stand_in_models: bool = False
     unsafe_historic_policy: bool = False
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The folders of tiers that have one of their own."""
+        named = {"releases": self.release_root, "sealed": self.sealed_root, "log": self.log_root}
+        return {tier: home for tier, home in named.items() if home is not None}
 
 
 def load_config(path: Path) -> Config:
@@ -227,6 +279,8 @@ def _check(path: Path, config: Config) -> None:
     ):
         for duplicate in sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"{path}: two {what} {duplicate!r}; each needs its own")
+    if config.log is not None:
+        check_log(path, config.log, [config.collection, *config.roots.values()])
     if config.list and config.lists.store is None:
         raise ConfigError(f"{path}: [[list]] needs [lists] store, the folder that `shardscrub lists import` fills")
     named = (config.members.text, config.members.copied, config.members.left_out)

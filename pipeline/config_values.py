@@ -31,6 +31,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_fault_share_shard": (0, 1),
     "max_fault_share_run": (0, 1),
     "threads": (1, 1024),
+    **dict.fromkeys(("release_days", "restricted_days", "journal_days", "sealed_days"), (0, 36500)),
+    "signer_timeout_s": (1, 600),
 }
 
 

@@ -24,7 +24,7 @@ HITS_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("list", pa.int16()),  # place in the run's feeds
-        ("basis", pa.string()),  # listed-exact, listed-near
+        ("basis", pa.string()),  # listed-exact, listed-near, listed-url
         ("algorithm", pa.string()),
         ("entry", pa.int32()),
         ("distance", pa.int16()),  # null where exact

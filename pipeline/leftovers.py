@@ -4,7 +4,6 @@ Owns removal. Leaves to `durable.py` and `commit.py` the order of writes that ma
 
 - Only what no record will ever name is removed: temporaries, and rewrites that were not committed. Of a shard
   without a commit, and of settles that were closed, nothing is touched.
-- `current` is written after the close; where a run ended between the two it is written here.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from pathlib import Path
 
 from manifests import durable
 from manifests.collection import Collection
-from manifests.commits import Close, ExamineCommit
-from pipeline.release import point_current
+from manifests.commits import ExamineCommit
 from pipeline.spread import remove_spread
 
 # Shard names hold no `~`.
@@ -26,12 +24,12 @@ _SEALED = re.compile(r"(?P<shard>[^~]+)(?:~\d+)?\.(?P<settle>\d{4,})\.age", re.D
 
 
 def clear_leftovers(collection: Collection, commits: Sequence[ExamineCommit]) -> None:
-    """Finish the newest close, and remove temporaries and uncommitted rewrites of the shards in `commits`."""
-    for folder, _, _ in os.walk(collection.root):
-        durable.sweep(Path(folder))
+    """Remove temporaries, and uncommitted rewrites of the shards in `commits`."""
+    for home in {collection.root, *collection.roots().values()}:
+        for folder, _, _ in os.walk(home):
+            durable.sweep(Path(folder))
     closed = collection.closed_settles()
     if closed:
-        point_current(collection, Close.read(collection.settled(closed[-1]) / "close.json"))
         remove_spread(collection, closed[-1])
     shards, number = {commit.shard for commit in commits}, collection.next_settle()
     features = {commit.features.name for commit in commits}

@@ -6,20 +6,24 @@ cap on it to `hits.py`, and what a hit leads to, to `verdicts.py`.
 - A shard is matched by itself when it is examined, with an index; at settle all shards are matched together, by a
   join. Both give the same table.
 - Hits on canaries are kept apart from all others.
+- A hit by URL or domain has a basis of its own: it names a place and no content, and nothing is searched around it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from classifiers.blocklists.algorithms import UID, URL_WIDTHS, WIDTHS
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import CodeSearch, EntryHits, match_codes, match_digests
+from classifiers.blocklists.url_match import URL_ALGORITHMS, match_urls
 from manifests.features import ShardFeatures
 from manifests.schema import CODE_BYTES, algorithm_of
 from pipeline.hits import HITS_SCHEMA, Entry, cancel_hits, cap_hits, count_near, over_cap
@@ -53,11 +57,13 @@ class Queries:
     """What rows ask the lists; codes that say nothing about their picture are not asked.
 
     digests: by (algorithm, view), where view is "" or `CRAWL`. codes: by algorithm. names: the hash columns.
+    urls: rows (int64) and their URLs, asked where a list holds any.
     """
 
     digests: Mapping[tuple[str, str], DigestQueries]
     codes: Mapping[str, CodeQueries]
     names: tuple[str, ...]
+    urls: tuple[tuple[NDArray[np.int64], pa.Array], ...] = ()
 
     @property
     def count(self) -> int:
@@ -70,6 +76,8 @@ def gather_queries(features: ShardFeatures, lists: Sequence[HashList], *, first_
     held = {name for item in lists for name in item.columns}
     digests = {}
     taken = {name: (values, features.digested) for name, values in features.digests.items()}
+    if UID in held:
+        taken[UID] = (features.digests["sha256"][:, : WIDTHS[UID]], features.digested)
     for view, known_values in (("", taken), (CRAWL, features.crawled())):
         for name, (values, known) in known_values.items():
             if name not in held:
@@ -90,7 +98,12 @@ def gather_queries(features: ShardFeatures, lists: Sequence[HashList], *, first_
                 column.codes[asked].reshape(-1, width),
             )
         )
-    return Queries(digests, {name: _join_codes(parts) for name, parts in codes.items()}, tuple(features.hashes))
+    urls: tuple[tuple[NDArray[np.int64], pa.Array], ...] = ()
+    if not held.isdisjoint(URL_WIDTHS):
+        texts = features.table["url"].combine_chunks()
+        urls = ((first_row + np.flatnonzero(texts.is_valid()), texts.drop_null()),)
+    joined = {name: _join_codes(parts) for name, parts in codes.items()}
+    return Queries(digests, joined, tuple(features.hashes), urls)
 
 
 def combine_queries(parts: Sequence[Queries]) -> Queries:
@@ -111,6 +124,7 @@ def combine_queries(parts: Sequence[Queries]) -> Queries:
         },
         {name: _join_codes(some) for name, some in codes.items()},
         parts[0].names,
+        tuple(chain.from_iterable(part.urls for part in parts)),
     )
 
 
@@ -141,16 +155,31 @@ def find_hits(queries: Queries, lists: Sequence[HashList], search: CodeSearch) -
     for place, source in enumerate(lists):
         for (algorithm, view), digests in queries.digests.items():
             found = match_digests(source, algorithm, digests.values)
-            tables.append(_table(found, digests.rows, place, algorithm, view or None))
+            tables.append(_table("listed-exact", found, digests.rows, place, algorithm, view or None))
             canary.append(found.is_canary)
         for algorithm, codes in queries.codes.items():
             found = match_codes(source, algorithm, codes.values, search)
             for column, part in _nearest(found, codes):
-                tables.append(_table(part, codes.rows, place, algorithm, queries.names[column], codes.variants))
+                view = queries.names[column]
+                tables.append(_table("listed-near", part, codes.rows, place, algorithm, view, codes.variants))
                 canary.append(part.is_canary)
+    for rows, urls in queries.urls:
+        for place, algorithm, found in _listed_urls(urls, lists):
+            tables.append(_table("listed-url", found, rows, place, algorithm, None))
+            canary.append(found.is_canary)
     is_canary = pa.array(np.concatenate(canary))
     table = pa.concat_tables(tables)
     return Found(_sorted(table.filter(pc.invert(is_canary))), _sorted(table.filter(is_canary)))
+
+
+def _listed_urls(urls: pa.Array, lists: Sequence[HashList]) -> Iterator[tuple[int, str, EntryHits]]:
+    """Yield (place of the list, algorithm, hits) of URLs; no canary has one."""
+    found = match_urls(urls, lists)
+    for place, kind in sorted({*zip(found.place.tolist(), found.algorithm.tolist(), strict=True)}):
+        mine = (found.place == place) & (found.algorithm == kind)
+        count = int(mine.sum())
+        hits = EntryHits(found.row[mine], found.number[mine], np.zeros(count, np.bool_), np.zeros(count, np.int16))
+        yield place, URL_ALGORITHMS[kind], hits
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -185,6 +214,7 @@ def _nearest(found: EntryHits, codes: CodeQueries) -> Iterator[tuple[int, EntryH
 
 
 def _table(
+    basis: str,
     found: EntryHits,
     rows: NDArray[np.int64],
     place: int,
@@ -196,7 +226,7 @@ def _table(
     columns = (
         pa.array(rows[found.row], pa.int64()),
         pa.array(np.full(count, place, np.int16)),
-        pa.array(["listed-exact" if variants is None else "listed-near"] * count, pa.string()),
+        pa.array([basis] * count, pa.string()),
         pa.array([algorithm] * count, pa.string()),
         pa.array(found.number, pa.int32()),
         pa.nulls(count, pa.int16()) if variants is None else pa.array(found.distance, pa.int16()),

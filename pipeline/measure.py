@@ -9,6 +9,7 @@ Owns the pass over the bytes and the pass over the pixels. Decides nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from classifiers.blocklists.url_forms import canonical_url
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
 from classifiers.image.protocol import PixelNet
 from classifiers.signals import Classifier, Embedder, HashCode
@@ -173,6 +175,10 @@ class _Sheet:
                     )
                     for name in ("url", "caption", "metadata")
                 },
+                "url_uid": pa.array(
+                    [_url_uid(s.url) if is_first else None for s, is_first in zip(samples, first, strict=True)],
+                    pa.binary(16),
+                ),
                 "sample_fault": pa.array([sample.fault for sample in samples], pa.string()),
                 "fault": pa.array(faults, pa.string()),
                 "hash_source": pa.array(_hash_sources(rows), pa.string()),
@@ -258,6 +264,10 @@ def _read(
             if thumbnail is not None:
                 thumbnails[row] = thumbnail
             yield data
+
+
+def _url_uid(url: str | None) -> bytes | None:
+    return None if not url else hashlib.sha256((canonical_url(url) or url).encode()).digest()[:16]
 
 
 def _hash_sources(rows: Rows) -> list[str | None]:

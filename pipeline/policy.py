@@ -51,7 +51,7 @@ __all__ = [
 ]  # fmt: skip
 
 HISTORIC = tuple(f"historic/{name}" for name in ("laion-400m", "sd2", "relaion-research", "relaion-research-safe"))
-SHIPPED_POLICIES = ("separation", "separation-strict", "lists-only", *HISTORIC)
+SHIPPED_POLICIES = ("separation", "separation-strict", "lists-only", "screen", *HISTORIC)
 MAX_RULES = 1000
 
 _OPTIONAL = ("signal", "threshold", "around", "sensitive", "separation", "source", "historic")
@@ -176,7 +176,8 @@ def _read_rules(value: object, source: str, names: Names) -> tuple[Rule, ...]:
                 f"has spoken; take the rule out"
             )
         pick(action, _GRANTED, where, "an action")
-        rules[name] = Rule(name, names.expression(text, where), text, Action[action])
+        seals = action == Action.SEAL.name
+        rules[name] = Rule(name, names.expression(text, where, seals=seals), text, Action[action])
     for upper, lower in pairwise(rules.values()):
         if upper.action < lower.action:
             raise PolicyError(

@@ -46,7 +46,8 @@ class SignalSpec:
 
     name: as policies name it. worse: which way harm lies. full_names: with digests, what a threshold is bound
     to. radius: for a list distance, how far the lists are searched; None for others. searchable: False where
-    the signal is of a list purpose for which no list with fitting entries is configured.
+    the signal is of a list purpose for which no list with fitting entries is configured. makes_case: False where
+    no SEAL rule may read it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class SignalSpec:
     full_names: tuple[str, ...]
     radius: int | None
     searchable: bool
+    makes_case: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,16 @@ class Names:
         """Return the signals of which a known name is the maximum."""
         return self.aliases[name].parts if name in self.aliases else (name,)
 
-    def expression(self, text: str, where: str) -> Expression:
-        """Parse an expression, and refuse one that names or compares what it must not."""
+    def expression(self, text: str, where: str, *, seals: bool = False) -> Expression:
+        """Parse an expression, and refuse one that names or compares what it must not; `seals`: of a SEAL rule."""
         expression = parse_expression(text, where=where, bars=self.bars)
         for comparison in comparisons(expression):
             self._check(comparison, where)
+            if seals and not all(self.specs[part].makes_case for part in self.parts(comparison.signal)):
+                raise PolicyError(
+                    f"{where}: {comparison.signal!r} also says that a URL or domain is listed, which names a place "
+                    "and no content, and so makes no case; give the rule the action REMOVE, or take those lists out"
+                )
         return expression
 
     def check_bars_used(self, texts: Sequence[str], where: str) -> None:

@@ -20,12 +20,13 @@ from manifests.features import ShardFeatures
 from manifests.records import Action
 from pipeline.commit import Decider
 from pipeline.hits import HITS_SCHEMA
+from pipeline.list_signals import signal_columns
 from pipeline.policy import Policy, decide, thresholds
 from pipeline.policy_language import And, Comparison, Expression, Or
-from pipeline.settle import load_features, read_commit
+from pipeline.settle import NOT_MATCHED, load_features, read_commit
 from pipeline.settle_matches import match_collection
 from pipeline.setup import Setup, settle_search
-from pipeline.verdicts import SampleDecisions, signal_columns
+from pipeline.verdicts import SampleDecisions
 
 SWEEP = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.9, 0.95, 0.98)
 _DISTANCES = (0, 7, 15, 23, 31, 47, 63)
@@ -64,7 +65,7 @@ def preview(setup: Setup, *, threads: int) -> Preview:
     commits = [read_commit(collection, shard, setup.plan) for shard in collection.committed_shards()]
     matched = match_collection(collection, commits, setup.decider, settle_search(setup, threads=threads))
     for commit in commits:
-        features = load_features(collection, commit, embeddings=False)
+        features = load_features(collection, commit, without=NOT_MATCHED)
         hits = matched.hits.get(commit.shard, HITS_SCHEMA.empty_table())
         decisions = setup.decider.decide(features, hits)
         _count(found, decisions)
@@ -92,7 +93,7 @@ def stored_scores(setup: Setup) -> Iterator[Mapping[str, NDArray[np.float32]]]:
     """Yield the scores of every examined shard."""
     for shard in setup.collection.committed_shards():
         commit = read_commit(setup.collection, shard, setup.plan)
-        yield load_features(setup.collection, commit, embeddings=False).scores
+        yield load_features(setup.collection, commit, without=NOT_MATCHED).scores
 
 
 def moved(policy: Policy, threshold: Comparison, bar: float) -> Policy:

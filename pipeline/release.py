@@ -1,4 +1,4 @@
-"""The end of a settle: uids, summaries, close, `current`, in this order.
+"""The end of a settle: uids, summaries, close, in this order. What follows the close is in `evidence.py`.
 
 Owns run-wide outputs. Needs every shard's settle commit and streams over them, so memory does not grow with the
 collection (the sort of `uids.npy` works in the file itself).
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.commits import Close, Counts, FileDigest, Flood, SettleCommit
+from manifests.features import byte_rows
 from manifests.records import canonical_json, readable_json
 from pipeline.changes import write_changes
 from pipeline.plan import Plan
@@ -80,7 +83,7 @@ def point_current(collection: Collection, close: Close) -> None:
     """Let `current` name a released settle; the last step, found done or done again."""
     text = f"{close.number:04d}\n".encode()
     if close.released and not (collection.current.is_file() and collection.current.read_bytes() == text):
-        durable.sweep(collection.root)
+        durable.sweep(collection.current.parent)
         durable.write(collection.current, text, replace=True)
 
 
@@ -120,8 +123,8 @@ def close_settle(
         uids=uids,
         release_summary=summary,
     )
+    _level_times(collection, number)
     close.write(settled / "close.json", replace=False, mode=RESTRICTED_FILE_MODE)
-    point_current(collection, close)
     return close
 
 
@@ -164,8 +167,7 @@ def write_uids(release: Path, manifests: Sequence[Path], count: int) -> FileDige
 
 def _uids(manifests: Sequence[Path]) -> Iterator[bytes]:
     for path in manifests:
-        column = pq.read_table(path, columns=["uid"], use_threads=False)["uid"]
-        yield b"".join(column.to_pylist())
+        yield byte_rows(pq.read_table(path, columns=["uid"], use_threads=False)["uid"], 16)[0].tobytes()
 
 
 def _sort_in_place(file: BinaryIO, start: int, count: int) -> None:
@@ -176,6 +178,14 @@ def _sort_in_place(file: BinaryIO, start: int, count: int) -> None:
         part = halves[first : first + _CHUNK]
         part[:] = part.byteswap()
     uids.flush()
+
+
+def _level_times(collection: Collection, number: int) -> None:
+    """Give all that leaves with a settle one time: a shard that was written anew took longer than others."""
+    now = time.time_ns()
+    for path in (*collection.release(number).rglob("*.*"), *collection.sealed.glob(f"*.{number:04d}.age")):
+        if path.stat().st_nlink == 1:  # a tar of the release before has the time of that one
+            os.utime(path, ns=(now, now))
 
 
 def _write_json(path: Path, value: object, *, mode: int) -> FileDigest:

@@ -7,7 +7,7 @@ and what is made of them, to `setup.py`. Imports no torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,15 +23,15 @@ from classifiers.text.terms import TermList, read_terms, shipped_terms
 from classifiers.weights import check_pin
 from manifests.collection import Collection
 from manifests.schema import CODE_BYTES
-from pipeline.config import VIEWS, Config
+from pipeline.config import VIEWS, Config, PolicyConfig
 from pipeline.errors import ConfigError
 from pipeline.executors.protocol import WorkerOptions
+from pipeline.list_signals import list_signal_specs
 from pipeline.measure import TEXTS
 from pipeline.overrides import Overrides
 from pipeline.plan import DecidePlan, DecodePlan, ExaminePlan, ListPlan, software_versions
 from pipeline.policy import Policy, SignalSpec, load_policy, shipped_policy
 from pipeline.reviews import reviews_digest
-from pipeline.verdicts import list_signal_specs
 
 PLAIN_LISTS_STAMP = "unsafe_plain_lists"
 STAND_IN_STAMP = "unsafe_stand_in_models"
@@ -122,9 +122,19 @@ def read_policy(
         *text_specs(terms),
         *(SignalSpec(item.signal, "high", (item.full_name,), None, searchable=True) for item in config.metadata),
     ]
-    if config.policy.file is None:
-        return load_policy(shipped_policy(config.policy.profile), source=config.policy.profile, known=known)
-    file = config.policy.file
+    return load_named(config.policy, known)
+
+
+def load_named(named: PolicyConfig, known: Sequence[SignalSpec]) -> Policy:
+    """Read the file or profile that a configuration names.
+
+    Raises:
+        PolicyError: it is not usable.
+        ConfigError: the file cannot be read.
+    """
+    if named.file is None:
+        return load_policy(shipped_policy(named.profile), source=named.profile, known=known)
+    file = named.file
 
     def read(name: str) -> str:
         return _policy_text(file.parent / name) if name.endswith(".toml") else shipped_policy(name)

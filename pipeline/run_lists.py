@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime
 
+from classifiers.blocklists.algorithms import WIDTHS
 from classifiers.blocklists.lists import HashList, make_feeds
 from pipeline.canary_shard import expected_hits
 from pipeline.config import Config, ListConfig
@@ -31,7 +32,7 @@ def read_lists(config: Config, *, now: datetime) -> RunLists:
     """Read the lists of a run out of the store.
 
     Raises:
-        ListError: one is missing, withdrawn, changed on disk, or holds nothing that a picture can be matched with.
+        ListError: one is missing, withdrawn, changed on disk, or holds nothing that is to be matched.
         ConfigError: one has expired or is too old.
     """
     feeds: list[HashList] = []
@@ -52,6 +53,7 @@ def read_lists(config: Config, *, now: datetime) -> RunLists:
             set_digest=manifest.set_digest,
             radius=item.radius,
             radius64=item.radius64,
+            algorithms=tuple(WIDTHS),
         )
         feeds += mine
         plans.append(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import os
 import platform
 import sys
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 from classifiers.blocklists.shared import share_indexes
 from manifests import durable
@@ -99,7 +99,8 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
                 _write_note(setup.collection, outcome.shard, states[outcome.shard])
 
         options = _with_indexes(setup, options, workers) if tasks else options
-        outcomes = run_tasks(setup, options, tasks, workers=workers, what="examine", on_done=note)
+        with Crew(setup, options, workers=workers) as crew:
+            outcomes = crew.run(tasks, what="examine", on_done=note)
     errors = tuple(item for item in outcomes if item.error)
     return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
 
@@ -111,7 +112,8 @@ def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequen
         named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
         tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]
         options = _with_indexes(setup, options, workers) if tasks else options
-        outcomes = run_tasks(setup, options, tasks, workers=workers, what="retry")
+        with Crew(setup, options, workers=workers) as crew:
+            outcomes = crew.run(tasks, what="retry")
     errors = tuple(item for item in outcomes if item.error)
     return Examined(sum(item.samples for item in outcomes), len(tasks), errors)
 
@@ -123,38 +125,43 @@ def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerO
     return replace(options, index_fd=share_indexes(setup.decider.lists, threads=workers))
 
 
-def run_tasks(
-    setup: Setup,
-    options: WorkerOptions,
-    tasks: Sequence[Task],
-    *,
-    workers: int,
-    what: str,
-    quiet: bool = False,
-    on_done: Callable[[Outcome], None] = lambda _: None,
-) -> tuple[Outcome, ...]:
-    """Do every task on as many workers as are asked for, and note in the journal how it went; quiet: only there.
+class Crew:
+    """The workers of a run, on as many processes as are asked for; they stay from one kind of task to the next."""
 
-    Raises:
-        CanaryError: a worker missed a canary; nothing that it matched can be trusted.
-    """
-    if not tasks:
-        return ()
-    executor: Executor
-    if workers == 1:
-        executor = InlineExecutor(options)
-    else:
-        executor = ProcessesExecutor(options, workers=workers, journal=setup.collection.journal)
-    began, outcomes = time.time(), []
-    with show_progress(what, len(tasks), io.StringIO() if quiet else sys.stderr) as progress:
-        for outcome in executor.run(tasks, progress.rows):
-            if outcome.fatal:
-                raise CanaryError(outcome.error)
-            outcomes.append(outcome)
-            on_done(outcome)
-            progress.shard()
-    _write_journal(setup.collection, what, began, outcomes)
-    return tuple(outcomes)
+    def __init__(self, setup: Setup, options: WorkerOptions, *, workers: int) -> None:
+        self.collection = setup.collection
+        self._executor: Executor = InlineExecutor(options)
+        if workers > 1:
+            self._executor = ProcessesExecutor(options, workers=workers, journal=self.collection.journal)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.close()
+
+    def run(
+        self, tasks: Sequence[Task], *, what: str, on_done: Callable[[Outcome], None] = lambda _: None
+    ) -> tuple[Outcome, ...]:
+        """Do every task, and note in the journal how it went.
+
+        Raises:
+            CanaryError: a worker missed a canary; nothing that it matched can be trusted.
+        """
+        if not tasks:
+            return ()
+        began, outcomes = time.time(), []
+        with show_progress(what, len(tasks), sys.stderr) as progress:
+            for outcome in self._executor.run(tasks, progress.rows):
+                if outcome.fatal:
+                    raise CanaryError(outcome.error)
+                outcomes.append(outcome)
+                on_done(outcome)
+                progress.shard()
+        _write_journal(self.collection, what, began, outcomes)
+        return tuple(outcomes)
 
 
 def _write_journal(collection: Collection, what: str, began: float, outcomes: Sequence[Outcome]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import pyarrow as pa
 
 from classifiers.blocklists.lists import HashList
@@ -17,7 +18,7 @@ from manifests.features import ShardFeatures
 from pipeline.plan import Plan
 from pipeline.verdicts import SampleDecisions
 
-_HIT = pa.struct(
+HIT = pa.struct(
     [
         pa.field("list", pa.string()),
         pa.field("version", pa.int32()),
@@ -40,15 +41,14 @@ def sealed_records(
     hidden: pa.Table, features: ShardFeatures, decisions: SampleDecisions, hits: pa.Table, lists: Sequence[HashList]
 ) -> pa.Table:
     """Return the sealed table for the feature rows in `hidden`: features, decision and hits, one row a member."""
-    of_sample = {int(index): row for row, index in enumerate(decisions.index)}
-    rows = pa.array([of_sample[int(index)] for index in hidden["index"].to_pylist()], pa.int64())
+    rows = pa.array(np.searchsorted(decisions.index, hidden["index"].to_numpy()), pa.int64())
     table = hidden.set_column(
         hidden.schema.get_field_index("withheld"), "withheld", pa.array([True] * hidden.num_rows, pa.bool_())
     )
     for field in decisions.table.schema:
         if field.name not in table.column_names:
             table = table.append_column(field, decisions.table[field.name].take(rows))
-    return table.append_column("hits", pa.array(_hits(hidden, features, hits, lists), pa.list_(_HIT)))
+    return table.append_column("hits", pa.array(_hits(hidden, features, hits, lists), pa.list_(HIT)))
 
 
 def sealed_stamp(columns: pa.Schema, plan: Plan) -> pa.Schema:
@@ -62,8 +62,7 @@ def _hits(
     hidden: pa.Table, features: ShardFeatures, hits: pa.Table, lists: Sequence[HashList]
 ) -> list[list[dict[str, object]]]:
     """Return the hits of every hidden row. Hidden rows are those of their samples in `features`, in order."""
-    samples = set(hidden["index"].to_pylist())
-    places = [row for row, index in enumerate(features.indices().tolist()) if index in samples]
+    places = np.flatnonzero(np.isin(features.indices(), hidden["index"].to_numpy())).tolist()
     found: dict[int, list[dict[str, object]]] = {row: [] for row in places}
     categories_of = cache(lambda place, *entry: lists[place].categories_of(*entry))  # a walk over the list each
     for hit in hits.to_pylist():

@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from manifests import durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
-from manifests.commits import ExamineCommit, FileDigest, RecordError, SettleCommit
+from manifests.commits import ExamineCommit, FileDigest, RecordError, Rewrite, SettleCommit
+from manifests.contents import content_columns
 from manifests.decisions import prove_conservation
-from manifests.features import ShardFeatures, decode_features, fixed_binary
+from manifests.features import ShardFeatures, decode_features
 from manifests.records import Action
 from pipeline.around import around_marks
 from pipeline.commit import Decider, commit_shard, facts_of, remove_unnamed
@@ -34,13 +35,21 @@ from pipeline.ingest.shards import ShardSource
 from pipeline.kept_tars import write_tar
 from pipeline.plan import Plan
 from pipeline.reviews import review_marks
-from pipeline.spread import Entries, Keys, Spread
+from pipeline.spread import Keys, Spread, working, write_judged
 from pipeline.verdicts import RowMarks, SampleDecisions, blank_withheld
+
+# What neither a manifest nor a decision needs, and what is not needed either to judge a shard for others.
+_NOT_RELEASED = frozenset({"embedding", schema.CODES, "metadata", "md5", "sha1", "hash_source"})
+_NOT_JUDGED = _NOT_RELEASED | {"url", "caption", "offset", "size", "format", "width", "height"}
+NOT_MATCHED = frozenset({"embedding"})
 
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """All that settling shards needs; `release` is False when the bounds refuse one."""
+    """All that settling shards needs; `release` is False when the bounds refuse one.
+
+    around, hides: what was found around seeds, and whether any sample of the collection is to be withheld.
+    """
 
     collection: Collection
     plan: Plan
@@ -52,12 +61,17 @@ class Settler:
     spread: Spread
     secret: bytes
     around: Mapping[str, Sequence[tuple[int, int, bool]]]
+    hides: bool
     reviews: Mapping[str, Action]
+
+    def own_marks(self, shard: str, features: ShardFeatures) -> RowMarks:
+        """Return what people, and exact list hits nearby, lead to for the rows of a shard."""
+        around = around_marks(features, self.around.get(shard, ()))
+        return review_marks(shard, features, self.reviews).joined(around)
 
     def marks(self, shard: str, features: ShardFeatures, keys: Keys) -> RowMarks:
         """Return what the collection, and people, lead to for the rows of a shard."""
-        around = around_marks(features, self.around.get(shard, ())).joined(keys.marks(self.spread))
-        return review_marks(shard, features, self.reviews).joined(around)
+        return self.own_marks(shard, features).joined(keys.marks(self.spread))
 
 
 def read_commit(collection: Collection, shard: str, plan: Plan) -> ExamineCommit:
@@ -92,14 +106,17 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
     done = _already_done(folder / f"{shard}.json", commit, settler)
     if done is not None:
         return done
-    features = load_features(collection, commit)
+    features = load_features(collection, commit, without=_NOT_RELEASED)
     marks = settler.marks(shard, features, Keys.of(features, settler.secret))
     decisions = settler.decider.decide(features, hits, marks)
     # The hit cap counts anew over the collection: what a shard by itself left to quarantine may be withheld now.
     fresh = decisions.withheld & (decisions.actions >= 0)
-    if commit.judged_under != settler.plan.judge_digest or fresh.any():
+    # Where one shard seals something every shard does, or the number of its files would tell.
+    sealed = any(one == Rewrite("withhold", settler.number) for one in commit.rewrites)
+    stale = commit.judged_under != settler.plan.judge_digest
+    if stale or fresh.any() or (settler.hides and not sealed):
         commit = commit_shard(
-            features,
+            load_features(collection, commit) if fresh.any() else features,
             hits,
             facts=facts_of(commit),
             collection=collection,
@@ -108,11 +125,13 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
             settle=settler.number,
             before=commit,
             why="withhold",
-            marks=marks,
+            decisions=decisions,
         )
-        stored, features = features, load_features(collection, commit)
+    if fresh.any():
+        stored, features = features, load_features(collection, commit, without=_NOT_RELEASED)
+        hits = follow_rows(hits, stored, features)
         marks = settler.marks(shard, features, Keys.of(features, settler.secret))
-        decisions = settler.decider.decide(features, follow_rows(hits, stored, features), marks)
+        decisions = settler.decider.decide(features, hits, marks)
     table = blank_withheld(decisions)
     tally = prove_conservation(table, shard=shard, samples=commit.samples, identities=commit.identities)
     durable.make_folder(folder, mode=RESTRICTED_FOLDER_MODE)
@@ -133,6 +152,7 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
         faults=sum(count for why, count in tally.reasons.items() if why.startswith("fault:")),
         reasons=tally.reasons,
         examined=hashlib.sha256(commit.encode()).hexdigest(),
+        matched=hits.num_rows > 0,
         decisions=written,
         manifest=manifest,
         tar=tar,
@@ -141,14 +161,14 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
     return record
 
 
-def judge_shard(shard: str, hits: pa.Table, settler: Settler) -> tuple[Entries, int]:
-    """Decide one shard without writing; return what its decisions lead to elsewhere, and how many it has."""
+def judge_shard(shard: str, hits: pa.Table, settler: Settler) -> int:
+    """Judge one shard by itself, for what follows for others; return how many samples it has."""
     commit = read_commit(settler.collection, shard, settler.plan)
-    features = load_features(settler.collection, commit, embeddings=False)
-    keys = Keys.of(features, settler.secret)
-    return keys.entries(
-        settler.decider.decide(features, hits, settler.marks(shard, features, keys))
-    ), commit.samples
+    features = load_features(settler.collection, commit, without=_NOT_JUDGED)
+    rows = settler.decider.judge(features, hits).content().joined(settler.own_marks(shard, features))
+    path = working(settler.collection, settler.number) / f"{shard}.judged"
+    write_judged(path, Keys.of(features, settler.secret).judged(rows))
+    return commit.samples
 
 
 def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> SettleCommit | None:
@@ -161,13 +181,15 @@ def _already_done(path: Path, commit: ExamineCommit, settler: Settler) -> Settle
     return record if same and record.examined == hashlib.sha256(commit.encode()).hexdigest() else None
 
 
-def load_features(collection: Collection, commit: ExamineCommit, *, embeddings: bool = True) -> ShardFeatures:
-    """Read the features that a commit names, with their embeddings or, for matching lists, without.
+def load_features(
+    collection: Collection, commit: ExamineCommit, *, without: frozenset[str] = frozenset()
+) -> ShardFeatures:
+    """Read the features that a commit names, all or `without` some columns (`schema.read`).
 
     Raises:
         TableError: the file is missing or not the one that was written.
     """
-    path, without = collection.examined / commit.features.name, () if embeddings else ("embedding",)
+    path = collection.examined / commit.features.name
     return decode_features(schema.read(path, sha256=commit.features.sha256, without=without))
 
 
@@ -210,16 +232,9 @@ def _write_release(
 
 def manifest_table(features: ShardFeatures, kept: np.ndarray) -> pa.Table:
     """Return the release manifest of the samples in `kept` (indices): identity, content id, url, caption."""
-    index, images = features.indices(), np.flatnonzero(features.table["role"].to_numpy() == "image")
-    first = np.searchsorted(index, kept)
-    # Every kept sample has an image, and its rows stand together.
-    first_image = images[np.searchsorted(index[images], kept)]
-    last_image = np.searchsorted(index[images], kept, side="right")
-    digests = features.digests["sha256"][first_image]
-    take = pa.array(first, pa.int64())
+    take = pa.array(np.searchsorted(features.indices(), kept), pa.int64())
     columns = {name: features.table[name].take(take) for name in ("shard", "index", "key", "url", "caption")}
-    columns["sha256"], columns["uid"] = fixed_binary(digests), fixed_binary(digests[:, :16])
-    columns["images"] = pa.array(last_image - np.searchsorted(index[images], kept), pa.int32())
+    columns |= content_columns(features, kept)
     return pa.table([columns[field.name] for field in schema.MANIFEST_SCHEMA], schema=schema.MANIFEST_SCHEMA)
 
 

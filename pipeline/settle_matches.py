@@ -29,7 +29,7 @@ from pipeline.canary_shard import check_found, expected_hits
 from pipeline.commit import Decider
 from pipeline.hits import Entry, cancel_hits, cap_hits, count_near, entries_of
 from pipeline.matching import CodeQueries, DigestQueries, Queries, combine_queries, find_hits, gather_queries
-from pipeline.settle import load_features
+from pipeline.settle import NOT_MATCHED, load_features
 
 MAX_QUERIES = 4_000_000  # codes of 32 bytes: 128 MB, and as much again while they are grouped
 MAX_ROWS = 500_000  # a list of digests alone asks no codes, and must not gather a whole collection either
@@ -55,7 +55,7 @@ def match_collection(
     *,
     flooded: tuple[Flood, ...] | None = None,
 ) -> CollectionHits:
-    """Match the stored features of all shards.
+    """Match the stored features of the shards in `commits`; of none, only the canaries.
 
     `flooded` are the entries over the hit cap where an interrupted attempt has counted them.
 
@@ -67,17 +67,18 @@ def match_collection(
     counts: Counter[Entry] = Counter()
     cancelled = entries_of(decider.overrides.near, decider.lists)
     expected = list(expected_hits(decider.lists))
-    for part in _parts(collection, commits if decider.lists else (), decider.lists):
-        canaries = canary_queries(decider.lists, part.rows, part.queries[0].names)
+    for part in _parts(collection, commits, decider.lists) if decider.lists else ():
+        canaries = canary_queries(decider.lists, part.rows, part.queries[0].names if part.queries else ("",))
         queries = combine_queries([*part.queries, *canaries])
         answer = find_hits(queries, decider.lists, search)
         ours = _rows_from(answer.canaries, part.rows)
         check_found(expected, ours, decider.lists)
         hits = answer.hits.slice(*_span(answer.hits["row"].to_numpy(), 0, part.rows))
         hits = cancel_hits(hits, cancelled)
-        counts += count_near(hits, np.concatenate(part.samples))
+        counts += count_near(hits, np.concatenate([*part.samples, np.zeros(0, np.int64)]))
         rows = hits["row"].to_numpy()
-        for shard, start, end in zip(part.shards, part.starts, [*part.starts[1:], part.rows], strict=True):
+        ends = [*part.starts[1:], part.rows][: len(part.starts)]
+        for shard, start, end in zip(part.shards, part.starts, ends, strict=True):
             first, count = _span(rows, start, end)
             if count:
                 found[shard] = _rows_from(hits.slice(first, count), start)
@@ -89,7 +90,7 @@ def match_collection(
         )
     over = entries_of([(item.list_id, item.algorithm, item.entry) for item in flooded], decider.lists)
     capped = {shard: cap_hits(table, over) for shard, table in found.items()}
-    return CollectionHits(capped, flooded, len(expected) if commits else 0)
+    return CollectionHits(capped, flooded, len(expected))
 
 
 def canary_queries(lists: Sequence[HashList], first_row: int, names: tuple[str, ...]) -> Iterator[Queries]:
@@ -120,7 +121,7 @@ def _parts(collection: Collection, commits: Sequence[ExamineCommit], lists: Sequ
     part = _Part([], [], [], [], 0, 0)
     first_sample = 0
     for commit in commits:
-        features = load_features(collection, commit, embeddings=False)
+        features = load_features(collection, commit, without=NOT_MATCHED)
         part.shards.append(commit.shard)
         part.starts.append(part.rows)
         part.queries.append(gather_queries(features, lists, first_row=part.rows))
@@ -131,7 +132,7 @@ def _parts(collection: Collection, commits: Sequence[ExamineCommit], lists: Sequ
         if part.codes >= MAX_QUERIES or part.rows >= MAX_ROWS:
             yield part
             part = _Part([], [], [], [], 0, 0)
-    if part.shards:
+    if part.shards or not commits:  # the lists must be found at work also where no shard is to be matched
         yield part
 
 

@@ -2,7 +2,9 @@
 
 Owns the order, resuming, and the bounds that refuse a release. Leaves one shard to `settle.py`.
 
-- Shards are judged in rounds until nothing new follows from anything: a copy of a copy, a URL of a copy.
+- Shards are judged once; what follows from that for others is found in rounds, until nothing new follows: a copy
+  of a copy, a URL of a copy.
+- What no list came near to under the same lists is not matched again; the canaries are asked all the same.
 - What was found out is written down before anything is withheld by it, so that a settle that goes on after a kill
   decides as it would have.
 """
@@ -10,9 +12,10 @@ Owns the order, resuming, and the bounds that refuse a release. Leaves one shard
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -20,43 +23,47 @@ import pyarrow as pa
 
 from classifiers.blocklists.match import CodeSearch
 from manifests import durable
-from manifests.collection import RESTRICTED_FILE_MODE, Collection
-from manifests.commits import Close, ExamineCommit
+from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
+from manifests.commits import Close, ExamineCommit, RecordError, SettleCommit
 from manifests.keyed import make_secret, read_keyed, read_secret
-from manifests.leaks import find_leaks
 from manifests.records import canonical_json
-from pipeline.around import AroundSearch, exact_rows, join_seeds, take_seeds, without_cancelled
+from pipeline.around import AroundSearch, Seeds, exact_rows, join_seeds, take_seeds, without_cancelled
 from pipeline.case_owner import write_notice
 from pipeline.config import Config
 from pipeline.errors import ExitCode, InputError, RunError
+from pipeline.evidence import finish_settle
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
 from pipeline.hits import encode_hits
 from pipeline.leftovers import clear_leftovers
 from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
 from pipeline.reviews import reviews_digest
-from pipeline.runs import lock, run_tasks
+from pipeline.runs import Crew, lock
 from pipeline.settle import fault_share_problems, load_features, read_commit
 from pipeline.settle_matches import match_collection
 from pipeline.setup import Setup, settle_search
 from pipeline.spread import (
     Entries,
-    Spread,
-    decode_entries,
+    find_spread,
     has_spread,
     keyed_entries,
     merge,
     read_around,
+    read_judged,
     remove_spread,
     reopen_spread,
+    working,
     write_around,
     write_spread,
 )
+from pipeline.unsealing import Opening, unseal
 
 _NO_ROWS = np.zeros(0, np.int64)
 
 
-def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[Close, bool]:
-    """Settle every examined shard; returns the close and whether it was there already.
+def settle_all(
+    setup: Setup, options: WorkerOptions, *, workers: int, opening: Opening | None = None
+) -> tuple[Close, bool]:
+    """Settle every examined shard, withheld samples too with `opening`; returns the close and whether it stood.
 
     Raises:
         InputError: a shard of the input is not examined yet.
@@ -66,7 +73,8 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
     collection.make()
     make_secret(collection)
     read_secret(collection)
-    with lock(collection, alone=True):
+    with ExitStack() as stack:
+        stack.enter_context(lock(collection, alone=True))
         if reviews_digest(collection) != setup.plan.decide.reviews:
             raise RunError("a review was recorded since this run began; run it again")
         shards = collection.committed_shards()
@@ -78,14 +86,21 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
             )
         commits = [read_commit(collection, shard, setup.plan) for shard in shards]
         clear_leftovers(collection, commits)
+        for last in collection.closed_settles()[-1:]:  # a settle that was killed after its close is finished first
+            finish_settle(setup, Close.read(collection.settled(last) / "close.json"))
         closed = _closed_already(collection, setup, commits)
         if closed is not None:
             write_notice(collection, setup.config, setup.decider.policy, closed.number)
             return closed, True
         number = collection.next_settle()
+        opened = []
+        if opening is not None:
+            opened = unseal(setup, commits, opening, number=number)
+            commits = [read_commit(collection, shard, setup.plan) for shard in shards]
         floods = recorded_floods(collection, setup.plan, number)
         search = settle_search(setup, threads=workers)
-        matched = match_collection(collection, commits, setup.decider, search, flooded=floods)
+        asking = _to_match(setup, commits)
+        matched = match_collection(collection, asking, setup.decider, search, flooded=floods)
         refused = _refusals(setup.config, commits)
         begin_settle(collection, setup.plan, number, release=not refused)
         record_floods(collection, number, matched.flooded)
@@ -93,31 +108,41 @@ def settle_all(setup: Setup, options: WorkerOptions, *, workers: int) -> tuple[C
         tasks = [Task("settle", shard, number, release=not refused, hits=hits.get(shard, "")) for shard in shards]
         # Features made since an interrupted attempt (a new shard, a retry) may lead to more for those it decided.
         made = {item.shard: sum(one.why != "withhold" for one in item.rewrites) for item in commits}
+        shutil.rmtree(working(collection, number), ignore_errors=True)
+        durable.make_folder(working(collection, number), mode=RESTRICTED_FOLDER_MODE)
+        crew = stack.enter_context(Crew(setup, options, workers=workers))
         if not has_spread(collection, number) or read_around(collection, number).made != made:
             known = reopen_spread(collection, number)
             for path in (collection.settled(number) / "decisions").glob("*.json"):
                 path.unlink()
-            found = _look_around(setup, commits, matched.hits, search, number=number)
+            found = _look_around(setup, commits, matched.hits, search, opened, number=number)
             write_around(collection, number, read_around(collection, number).joined(found, made))
-            _find_spread(setup, options, tasks, known, workers=workers)
-        _raise_errors(run_tasks(setup, options, tasks, workers=workers, what="settle"))
-        leaks = [] if refused else list(find_leaks(collection, number, shards))
-        if leaks:
-            raise RunError("\n".join(leaks) + "\nthe release would hold what is not kept; nothing was released")
+            _find_spread(crew, tasks, known)
+        _raise_errors(crew.run(tasks, what="settle"))
+        if not refused:
+            _raise_errors(crew.run([replace(task, kind="scan") for task in tasks], what="scan"))
         close = close_settle(collection, setup.plan, number, shards, refused=refused, matched=matched)
         remove_spread(collection, number)
+        finish_settle(setup, close)
         write_notice(collection, setup.config, setup.decider.policy, number)
         return close, False
 
 
 def _look_around(
-    setup: Setup, commits: Sequence[ExamineCommit], hits: Mapping[str, pa.Table], search: CodeSearch, *, number: int
+    setup: Setup,
+    commits: Sequence[ExamineCommit],
+    hits: Mapping[str, pa.Table],
+    search: CodeSearch,
+    opened: Sequence[Seeds],
+    *,
+    number: int,
 ) -> dict[str, list[tuple[int, int, bool]]]:
     """Search around the exact hits that are known here, as far as the policy asks."""
     collection, settings = setup.collection, setup.decider.policy.around
     exact = {shard: exact_rows(table) for shard, table in hits.items()}
-    parts = []
-    for commit in commits if (settings.near_copies, settings.neighbours) != (None, None) else ():
+    asked = (settings.near_copies, settings.neighbours) != (None, None)
+    parts = [one for one in opened if asked and len(one.hidden)]
+    for commit in commits if asked else ():
         rows = exact.get(commit.shard, _NO_ROWS)
         if len(rows):
             features = load_features(collection, commit)
@@ -136,24 +161,41 @@ def _look_around(
     return around.marks()
 
 
-def _find_spread(
-    setup: Setup, options: WorkerOptions, tasks: Sequence[Task], known: Entries, *, workers: int
-) -> None:
-    """Judge all shards until what they lead to elsewhere no longer grows, and keep it for the settle."""
-    collection, number = setup.collection, tasks[0].settle
+def _to_match(setup: Setup, commits: Sequence[ExamineCommit]) -> list[ExamineCommit]:
+    """Return the shards that the newest settle did not ask these lists about, or that were near to an entry."""
+    collection, numbers = setup.collection, setup.collection.closed_settles()
+    if not numbers:
+        return list(commits)
+    folder = collection.settled(numbers[-1])
+    close = Close.read(folder / "close.json")
+    before, now = json.loads((folder / "plan.json").read_bytes())["decide"], setup.plan.record()["decide"]
+    if any(before[name] != now[name] for name in ("lists", "overrides")):
+        return list(commits)
+
+    def unmatched(commit: ExamineCommit) -> bool:
+        try:
+            record = SettleCommit.read(folder / "decisions" / f"{commit.shard}.json")
+        except RecordError:
+            return False  # it was destroyed, or `verify` tells
+        closed = close.shards.get(commit.shard) == hashlib.sha256(record.encode()).hexdigest()
+        same = record.examined == hashlib.sha256(commit.encode()).hexdigest()
+        return closed and same and not record.matched
+
+    return [commit for commit in commits if not unmatched(commit)]
+
+
+def _find_spread(crew: Crew, tasks: Sequence[Task], known: Entries) -> None:
+    """Judge all shards, find what follows from that elsewhere, and keep it for the settle."""
+    collection, number = crew.collection, tasks[0].settle
     secret = read_secret(collection)
-    entries = merge([known, *(keyed_entries(read_keyed(collection, task.shard, secret)) for task in tasks)])
-    for turn in itertools.count():
-        write_spread(collection, number, Spread(entries), final=False)
-        judged = [replace(task, kind="judge") for task in tasks]
-        # How many rounds there are depends on what is not kept: the console sees one.
-        outcomes = run_tasks(setup, options, judged, workers=workers, what="judge", quiet=turn > 0)
-        _raise_errors(outcomes)
-        grown = merge([entries, *(decode_entries(item.entries) for item in outcomes)])
-        if np.array_equal(grown, entries):
-            break
-        entries = grown
-    write_spread(collection, number, Spread(entries), final=True)
+    folder = working(collection, number)
+    _raise_errors(crew.run([replace(task, kind="judge") for task in tasks], what="judge"))
+    shards = [task.shard for task in tasks]
+    before = merge([known, *(keyed_entries(read_keyed(collection, shard, secret)) for shard in shards)])
+    found, hides = find_spread(shards, lambda shard: read_judged(folder / f"{shard}.judged"), before)
+    around = read_around(collection, number)
+    write_around(collection, number, replace(around, hides=hides or around.hides))
+    write_spread(collection, number, found)
 
 
 def _raise_errors(outcomes: Sequence[Outcome]) -> None:

@@ -24,7 +24,7 @@ from classifiers.text.terms import TermList, TermMatcher, TermsError
 from classifiers.weights import WeightsError
 from manifests import durable
 from manifests.cases import SealError, check_recipients
-from manifests.collection import RESTRICTED_FILE_MODE, Collection
+from manifests.collection import RESTRICTED_FILE_MODE, Collection, RootsError
 from manifests.keyed import make_secret
 from manifests.records import canonical_json
 from pipeline.canary_shard import CanaryShard
@@ -84,7 +84,11 @@ def load_setup(options: WorkerOptions) -> Setup:
         ConfigError: anything in it is not usable.
     """
     config = with_options(load_config(options.config), options)
-    collection = Collection(config.collection)
+    collection = Collection(config.collection, config.roots)
+    try:
+        collection.check_roots()
+    except RootsError as error:
+        raise ConfigError(str(error)) from None
     sources = _find_sources(config, options)
     recorded = read_recorded(collection.examine_plan)
     try:

@@ -10,6 +10,7 @@ Owns the words. Reads files; needs no model, list or key.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,18 @@ def _because(row: dict[str, object]) -> str:
 
 def _remedy(reason: str) -> str:
     return _REMEDIES.get(reason) or _REMEDIES.get(reason.partition(":")[0], "")
+
+
+def noted_config(collection: Collection) -> Path:
+    """Return the configuration that the collection was last examined with.
+
+    Raises:
+        ConfigError: its journal does not say.
+    """
+    note = collection.config_note
+    if not note.is_file():
+        raise ConfigError(f"{note}: missing: it names the configuration; `shardscrub examine CONFIG` writes it")
+    return Path(os.fsdecode(note.read_bytes()))
 
 
 def closed_collection(path: Path) -> Collection:

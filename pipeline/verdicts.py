@@ -19,22 +19,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifiers.blocklists.lists import HashList
-from classifiers.hashes.digests import DIGEST_WIDTHS
 from manifests.features import ShardFeatures
 from manifests.records import Action
-from manifests.schema import CODE_BYTES, decision_schema
-from pipeline.matching import searched
+from manifests.schema import decision_schema
+from pipeline.list_signals import DISTANCE, signal_columns
 from pipeline.overrides import NO_OVERRIDES, Overrides
-from pipeline.policy import Decided, Policy, SignalSpec, decide
+from pipeline.policy import Decided, Policy, decide
 
-PDQ_USABLE = "pdq.usable"
 HIT_CAP = "hit_cap"  # the reason of a sample that only entries over the cap come near to
 # Why a sample gets another's action: the same bytes, the same URL, nearly the picture, near in embedding; a person.
 SPREAD_REASONS = ("copy", "url", "near-copy", "neighbour", "review")
-FEEDS = ("csam", "other")
-_DISTANCE = "_distance"
-# Recipes whose quality says whether a picture can be matched; `pdq:turned` does not settle what hangs on rounding.
-_RATED = ("pdq:fullres.", "pdq:c512.")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,43 +72,48 @@ class RowMarks:
         )
 
 
-def list_signal_specs(lists: Sequence[HashList]) -> tuple[SignalSpec, ...]:
-    """Return the signals that lists give, for every feed, with or without a list of it."""
-    specs = []
-    for feed in FEEDS:
-        mine = [item for item in lists if item.feed == feed]
-        names = tuple(f"{item.list_id}#{item.set_digest[:8]}" for item in mine)
-        digested = any(name in item.columns for item in mine for name in DIGEST_WIDTHS)
-        specs.append(SignalSpec(f"list.{feed}.exact", "high", names, None, digested))
-        for algorithm in CODE_BYTES:
-            radii = [item.radius_of(algorithm) for item in mine if algorithm in item.columns]
-            name = f"list.{feed}.{algorithm}{_DISTANCE}"
-            specs.append(SignalSpec(name, "low", names, min(radii, default=None), bool(radii)))
-        specs.append(SignalSpec(f"list.{feed}.lists", "high", names, None, bool(mine)))
-    return (*specs, SignalSpec(PDQ_USABLE, "low", ("pdq:fullres",), None, searchable=True))
+@dataclass(frozen=True, slots=True)
+class RowVerdicts:
+    """What the signals of one shard's own rows say: before anything that others lead to.
+
+    fault: the first fault of each row. capped: bool, near to entries over the hit cap alone. actions: int8.
+    withheld: bool.
+    """
+
+    signals: dict[str, NDArray[np.float32]]
+    rows: Decided
+    fault: pa.ChunkedArray
+    capped: NDArray[np.bool_]
+    actions: NDArray[np.int8]
+    withheld: NDArray[np.bool_]
+
+    def content(self) -> RowMarks:
+        """Return what the bytes of each row lead to: a fault is found anew wherever the same bytes stand."""
+        bare = _mask(self.fault.is_valid()) & (self.rows.rule < 0)
+        return RowMarks(
+            np.where(bare, np.int8(0), self.actions), self.withheld, np.full(len(self.actions), -1, np.int8)
+        )
 
 
-def signal_columns(
-    features: ShardFeatures, hits: pa.Table, lists: Sequence[HashList], names: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the float32 column of every signal in `names`, one value a row; `hits` as `matching.find_hits`."""
-    columns: dict[str, NDArray[np.float32]] = {}
-    for name in names:
-        if name == PDQ_USABLE:
-            columns[name] = _usable(features)
-        elif name.startswith("list."):
-            _, feed, what = name.split(".", 2)
-            places = [place for place, item in enumerate(lists) if item.feed == feed]
-            mine = hits.filter(pc.is_in(hits["list"], value_set=pa.array(places, pa.int16())))
-            if what == "exact":
-                columns[name] = _exact(features, mine)
-            elif what == "lists":
-                columns[name] = _agreeing(features, mine, lists, places)
-            else:
-                columns[name] = _distance(features, mine, what.removesuffix(_DISTANCE))
-        else:
-            columns[name] = features.scores[name]
-    return columns
+def judge_rows(
+    features: ShardFeatures,
+    hits: pa.Table,
+    lists: Sequence[HashList],
+    policy: Policy,
+    overrides: Overrides = NO_OVERRIDES,
+) -> RowVerdicts:
+    """Judge every row of one shard by its own signals."""
+    signals = signal_columns(features, hits, lists, policy.signals)
+    cancelled = None
+    if overrides.rules:
+        cancelled = overrides.cancelled(features.strings("shard"), features.strings("key"), policy)
+    rows = decide(policy, signals, cancelled)
+    if bool(rows.breaks_promise.any()):
+        raise AssertionError("a row would be kept against the policy's never_kept promise")
+    fault = pc.coalesce(features.table["sample_fault"], features.table["fault"])
+    capped = _capped_rows(hits, lists, policy, len(rows.action))
+    own = _row_actions(features, rows, _mask(fault.is_valid()), capped)
+    return RowVerdicts(signals, rows, fault, capped, own, rows.sensitive | (own == Action.SEAL))
 
 
 def decide_samples(
@@ -126,16 +125,10 @@ def decide_samples(
     marks: RowMarks | None = None,
 ) -> SampleDecisions:
     """Decide every sample of one shard; `marks` are what other samples of the collection lead to."""
-    signals = signal_columns(features, hits, lists, policy.signals)
-    cancelled = overrides.cancelled(features.strings("shard"), features.strings("key"), policy)
-    rows = decide(policy, signals, cancelled)
-    if bool(rows.breaks_promise.any()):
-        raise AssertionError("a row would be kept against the policy's never_kept promise")
-    fault = pc.coalesce(features.table["sample_fault"], features.table["fault"])
-    capped = _capped_rows(hits, lists, policy, len(rows.action))
-    own = _row_actions(features, rows, _mask(fault.is_valid()), capped)
+    judged = judge_rows(features, hits, lists, policy, overrides)
+    signals, rows, own = judged.signals, judged.rows, judged.actions
     marks = marks or RowMarks.none(len(own))
-    action, hidden = np.maximum(own, marks.actions), rows.sensitive | marks.withheld | (own == Action.SEAL)
+    action, hidden = np.maximum(own, marks.actions), judged.withheld | marks.withheld
     marked = marks.actions > own
     before, index = features.withheld(), features.indices()
     starts = np.flatnonzero(np.diff(index, prepend=-1))
@@ -148,11 +141,11 @@ def decide_samples(
     ids = pa.array([rule.id for rule in policy.rules], pa.string())
     rule = ids.take(pa.array(rows.rule[deciding], mask=(rows.rule < 0)[deciding] | marked[deciding]))
     spread = pa.array(SPREAD_REASONS).take(pa.array(marks.why[deciding], mask=~marked[deciding]))
-    why = pc.if_else(pa.array(capped[deciding]), HIT_CAP, "unknown")
-    why = pc.coalesce(spread, _joined("rule:", rule), _joined("fault:", fault.take(chosen)), why)
+    why = pc.if_else(pa.array(judged.capped[deciding]), HIT_CAP, "unknown")
+    why = pc.coalesce(spread, _joined("rule:", rule), _joined("fault:", judged.fault.take(chosen)), why)
     open_rows, open_rules = np.nonzero(rows.open_rules[deciding])
     columns = {
-        **{name: features.table[name].take(chosen) for name in ("shard", "key", "member")},
+        **{name: features.table[name] for name in ("shard", "key", "member")},
         "index": pa.array(index[deciding]),
         "withheld": pa.array(withheld),
         "action": pa.array([one.name for one in Action]).take(pa.array(actions, mask=actions < 0)),
@@ -163,12 +156,12 @@ def decide_samples(
         ),
         **{f"signal.{name}": pa.array(v[deciding], mask=np.isnan(v[deciding])) for name, v in signals.items()},
     }
+    if len(deciding) < len(index):
+        columns |= {name: columns[name].take(chosen) for name in ("shard", "key", "member")}
     schema = decision_schema(list(signals))
     table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
-    # A fault is found anew wherever the same bytes stand, or is one of names and places.
-    content = np.where(_mask(fault.is_valid()) & (rows.rule < 0), marks.actions, action)
-    given = RowMarks(content, hidden, np.where(marked, marks.why, np.int8(-1)))
-    return SampleDecisions(table, index[deciding].astype(np.int32), actions, withheld, given)
+    rows_given = judged.content().joined(marks)
+    return SampleDecisions(table, index[deciding].astype(np.int32), actions, withheld, rows_given)
 
 
 def _row_actions(
@@ -192,8 +185,10 @@ def _joined(head: str, column: pa.Array) -> pa.Array:
 
 def blank_withheld(decisions: SampleDecisions) -> pa.Table:
     """Return the decisions as the restricted tier shows them: of a withheld sample its identity alone."""
-    mask = pa.array(decisions.withheld)
     table = decisions.table
+    if not decisions.withheld.any():
+        return table
+    mask = pa.array(decisions.withheld)
     for position, field in enumerate(table.schema):
         if field.name not in ("shard", "index", "key", "withheld"):
             null = pa.scalar(None, field.type)
@@ -210,61 +205,10 @@ def _capped_rows(hits: pa.Table, lists: Sequence[HashList], policy: Policy, coun
         (place, algorithm)
         for place, item in enumerate(lists)
         for algorithm in item.columns
-        if not {f"list.{item.feed}.{algorithm}{_DISTANCE}", f"list.{item.feed}.lists"}.isdisjoint(policy.signals)
+        if not {f"list.{item.feed}.{algorithm}{DISTANCE}", f"list.{item.feed}.lists"}.isdisjoint(policy.signals)
     }
     marked = hits.filter(hits["capped"])
     columns = (marked[name].to_pylist() for name in ("row", "list", "algorithm"))
     found = np.zeros(count, np.bool_)
     found[[row for row, place, algorithm in zip(*columns, strict=True) if (place, algorithm) in read]] = True
     return found
-
-
-def _exact(features: ShardFeatures, hits: pa.Table) -> NDArray[np.float32]:
-    """Match the digests of the bytes, and those that the crawl recorded before anything was re-encoded."""
-    listed = np.zeros(features.table.num_rows, np.float32)
-    listed[hits.filter(pc.equal(hits["basis"], "listed-exact"))["row"].to_numpy()] = 1
-    return np.where(_digested(features), listed, np.float32(np.nan))
-
-
-def _distance(features: ShardFeatures, hits: pa.Table, algorithm: str) -> NDArray[np.float32]:
-    """Return the least distance. Where only entries over the hit cap are near it could not be said."""
-    near = hits.filter(pc.and_(pc.equal(hits["basis"], "listed-near"), pc.equal(hits["algorithm"], algorithm)))
-    rows, capped = near["row"].to_numpy(), near["capped"].to_numpy(zero_copy_only=False)
-    best = np.where(searched(features)[algorithm], np.float32(np.inf), np.float32(np.nan))
-    np.minimum.at(best, rows[~capped], near["distance"].to_numpy()[~capped].astype(np.float32))
-    doubtful = np.isinf(best[rows]) & capped
-    best[rows[doubtful]] = np.nan
-    return best
-
-
-def _agreeing(
-    features: ShardFeatures, hits: pa.Table, lists: Sequence[HashList], places: Sequence[int]
-) -> NDArray[np.float32]:
-    """Count the sources that list a row, by digest or by code; NaN where others could not be asked."""
-    sources = sorted({lists[place].source for place in places})
-    asked = np.array([sources.index(lists[place].source) for place in places], np.int64)
-    voices = np.zeros((features.table.num_rows, len(sources)), np.bool_)
-    sure = hits.filter(pc.invert(hits["capped"]))
-    voices[sure["row"].to_numpy(), asked[np.searchsorted(places, sure["list"].to_numpy())]] = True
-    count = voices.sum(axis=1).astype(np.float32)
-    used = {name for place in places for name in lists[place].columns}
-    known = _digested(features) | used.isdisjoint(DIGEST_WIDTHS)
-    for algorithm, found in searched(features).items():
-        if algorithm in used:
-            known &= found
-    known[hits.filter(hits["capped"])["row"].to_numpy()] = False
-    return np.where(known | (count == len(sources)), count, np.float32(np.nan))
-
-
-def _digested(features: ShardFeatures) -> NDArray[np.bool_]:
-    known = [features.digested, *(rows for _, rows in features.crawled().values())]
-    return np.asarray(np.any(known, axis=0), np.bool_)
-
-
-def _usable(features: ShardFeatures) -> NDArray[np.float32]:
-    best = np.full(features.table.num_rows, np.nan, np.float32)
-    for name, column in features.hashes.items():
-        if not name.startswith(_RATED):
-            continue
-        best = np.fmax(best, np.where(column.hashable, column.usable.astype(np.float32), np.float32(np.nan)))
-    return best

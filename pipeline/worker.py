@@ -5,7 +5,7 @@ process by the inline executor, or as `python -m pipeline.worker OPTIONS TASKS_F
 
 - Before its first shard a worker must find the canaries; each later shard is committed only after it found them.
 - An unexpected error is reported by its type and place only: its text may hold what must not be printed. The
-  whole of it goes to the restricted journal.
+  whole of it, but for its text, goes to the restricted journal.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE
 from manifests.decisions import ConservationError
 from manifests.features import faulted_samples
-from manifests.keyed import read_secret
+from manifests.keyed import KnownKeys, read_secret
+from manifests.leaks import NotKept, find_shard_leaks, find_unkept, read_unkept, write_unkept
 from manifests.records import FilesError
 from manifests.schema import read
 from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
@@ -37,7 +38,7 @@ from pipeline.hits import decode_hits
 from pipeline.reviews import read_reviews
 from pipeline.settle import Settler, judge_shard, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup, make_examiner
-from pipeline.spread import encode_entries, read_around, read_spread
+from pipeline.spread import Spread, merge, read_around, read_spread, working
 
 _PR_SET_PDEATHSIG = 1
 
@@ -49,24 +50,18 @@ class Worker:
         self._options = options
         self._setup: Setup | None = None
         self._examiner: Examiner | None = None
-        self._settling: Settler | None = None  # all tasks of a worker are of one kind and one settle
+        self._settling: Settler | None = None  # tasks of a kind come together, and of one settle
+        self._settling_kind = ""
+        self._unkept: tuple[KnownKeys, KnownKeys] | None = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End what it started."""
         self._stack.close()
 
     def do(self, task: Task, on_rows: OnRows) -> Outcome:
         """Do one task; whatever goes wrong is in the outcome."""
         try:
-            if task.kind == "judge":
-                entries, samples = judge_shard(task.shard, decode_hits(task.hits), self._settler(task))
-                on_rows(samples)
-                return Outcome(task.shard, samples, entries=encode_entries(entries))
             return Outcome(task.shard, samples=self._do(task, on_rows))
         except ScrubError as error:
             fatal = isinstance(error, CanaryError)
@@ -86,7 +81,9 @@ class Worker:
 
     def _settler(self, task: Task) -> Settler:
         setup = self._ready()
-        if self._settling is None:
+        if self._settling is None or self._settling_kind != task.kind:
+            self._settling_kind = task.kind
+            around = read_around(setup.collection, task.settle)
             self._settling = Settler(
                 setup.collection,
                 setup.plan,
@@ -95,18 +92,18 @@ class Worker:
                 task.settle,
                 task.release,
                 setup.config.release.shards,
-                read_spread(setup.collection, task.settle, final=task.kind == "settle"),
+                read_spread(setup.collection, task.settle) if task.kind == "settle" else Spread(merge([])),
                 read_secret(setup.collection),
-                read_around(setup.collection, task.settle).found,
+                around.found,
+                around.hides,
                 read_reviews(setup.collection),
             )
         return self._settling
 
     def _do(self, task: Task, on_rows: OnRows) -> int:
         setup = self._ready()
-        if task.kind == "settle":
-            hits = decode_hits(task.hits)
-            samples = settle_shard(task.shard, setup.source(task.shard), hits, self._settler(task)).samples
+        if task.kind in ("judge", "settle", "scan"):
+            samples = self._settle(task, setup)
             on_rows(samples)
             return samples
         if self._examiner is None:
@@ -118,6 +115,23 @@ class Worker:
         if task.kind == "examine":
             return examine_shard(source, self._examiner, settle=task.settle).samples
         return self._retry(task, setup)
+
+    def _settle(self, task: Task, setup: Setup) -> int:
+        folder = working(setup.collection, task.settle)
+        if task.kind == "scan":
+            if self._unkept is None:
+                self._unkept = NotKept.join(read_unkept(path) for path in sorted(folder.glob("*.unkept"))).known()
+            leaks = list(find_shard_leaks(setup.collection, task.settle, task.shard, self._unkept))
+            if leaks:
+                raise RunError("\n".join(leaks) + "\nthe release would hold what is not kept")
+            return 0
+        hits = decode_hits(task.hits)
+        if task.kind == "judge":
+            return judge_shard(task.shard, hits, self._settler(task))
+        samples = settle_shard(task.shard, setup.source(task.shard), hits, self._settler(task)).samples
+        if task.release:
+            write_unkept(folder / f"{task.shard}.unkept", find_unkept(setup.collection, task.settle, task.shard))
+        return samples
 
     def _retry(self, task: Task, setup: Setup) -> int:
         assert self._examiner is not None
@@ -137,9 +151,16 @@ class Worker:
         if self._setup is None:
             return f"shard {task.shard}: internal error ({place})"
         path = self._setup.collection.journal / f"error-{task.kind}-{task.shard}.txt"
-        text = "".join(traceback.format_exception(error))
+        text = "".join(_trace(error))
         durable.write(path, text.encode("utf-8", "replace"), replace=True, mode=RESTRICTED_FILE_MODE)
         return f"shard {task.shard}: internal error ({place}); {path} holds the details (restricted)"
+
+
+def _trace(error: BaseException | None) -> Iterator[str]:
+    """Yield where an error came from, without its words: they may be those of a sample that is to be withheld."""
+    while error is not None:
+        yield from (*traceback.format_tb(error.__traceback__), f"{type(error).__name__}\n")
+        error = error.__cause__ or error.__context__
 
 
 def _where(error: OSError) -> str:
@@ -147,7 +168,11 @@ def _where(error: OSError) -> str:
 
 
 def _serve(options: WorkerOptions, tasks_fd: int, answers_fd: int) -> None:
-    with os.fdopen(tasks_fd, "rb") as tasks, os.fdopen(answers_fd, "wb") as answers, Worker(options) as worker:
+    with (
+        os.fdopen(tasks_fd, "rb") as tasks,
+        os.fdopen(answers_fd, "wb") as answers,
+        closing(Worker(options)) as worker,
+    ):
 
         def answer(value: object) -> None:
             answers.write(json.dumps(value).encode() + b"\n")

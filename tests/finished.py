@@ -67,6 +67,7 @@ def record_again(root: Path, number: int = 2) -> None:
         settled = replace(
             SettleCommit.read(path),
             examined=hashlib.sha256(examined.encode()).hexdigest(),
+            matched=False,
             decisions=digest_of(path.with_suffix(".parquet")),
             manifest=digest_of(home.release(number) / "manifest" / f"{shard}.parquet"),
             tar=digest_of(home.release(number) / "shards" / f"{shard}.tar"),

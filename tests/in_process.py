@@ -44,6 +44,10 @@ def files(folder: Path, *, but: str = "") -> dict[str, tuple[int, int, str]]:
 def message(done: Command) -> str:
     """The one message of a refusal, with its form checked."""
     assert "Traceback" not in done.err + done.out
-    lines = [line for line in done.err.splitlines() if not line.startswith(("examine: ", "judge: ", "settle: "))]
+    lines = [
+        line
+        for line in done.err.splitlines()
+        if not line.startswith(("examine: ", "judge: ", "settle: ", "scan: "))
+    ]
     assert [line.startswith("error: ") for line in lines] == [True] + [False] * (len(lines) - 1), done.err
     return "\n".join(lines)

@@ -59,6 +59,13 @@ def make_features(rows: Sequence[Row], *, scores: Sequence[str] = (), dims: int 
             "offset": numbers(512, pa.int64()),
             "size": numbers(100, pa.int64()),
             "url": texts([f"u{row.index}" if one else None for row, one in zip(rows, first, strict=True)]),
+            "url_uid": pa.array(
+                [
+                    hashlib.sha256(b"u%d" % row.index).digest()[:16] if one and not row.withheld else None
+                    for row, one in zip(rows, first, strict=True)
+                ],
+                pa.binary(16),
+            ),
             "caption": texts([f"c{row.index}" if one else None for row, one in zip(rows, first, strict=True)]),
             "metadata": texts([None] * count),
             "sample_fault": texts([row.sample_fault for row in rows]),

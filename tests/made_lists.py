@@ -10,7 +10,7 @@ import pyarrow as pa
 from classifiers.blocklists.algorithms import WIDTHS
 from classifiers.blocklists.canaries import make_canaries
 from classifiers.blocklists.entries import sort_rows
-from classifiers.blocklists.lists import HashList, make_feeds
+from classifiers.blocklists.lists import MATCHED, HashList, make_feeds
 from classifiers.blocklists.match import search_column
 from classifiers.blocklists.stored import StoredList, set_digest
 from manifests.features import ShardFeatures
@@ -36,7 +36,7 @@ def stored_list(
 
 
 def made_feeds(stored: StoredList, *, list_id: str, purpose: str = "csam", source: str = "", radius: int = 31,
-               radius64: int = 4) -> tuple[HashList, ...]:  # fmt: skip
+               radius64: int = 4, algorithms: Sequence[str] = MATCHED) -> tuple[HashList, ...]:  # fmt: skip
     return make_feeds(
         stored,
         list_id=list_id,
@@ -46,6 +46,7 @@ def made_feeds(stored: StoredList, *, list_id: str, purpose: str = "csam", sourc
         set_digest=set_digest(stored.rows),
         radius=radius,
         radius64=radius64,
+        algorithms=algorithms,
     )
 
 

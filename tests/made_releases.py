@@ -22,9 +22,11 @@ def content(shard: str, index: int) -> bytes:
 
 
 def manifest_table(rows) -> pa.Table:
-    """Of (shard, index, key, sha256, images)."""
+    """Of (shard, index, key, sha256, images) and, where some have several, images_sha256."""
     columns = list(zip(*rows, strict=True)) or [()] * 5
-    values = [*columns[:4], [row[:16] for row in columns[3]], columns[4], [None] * len(columns[0])]
+    nothing = [None] * len(columns[0])
+    several = columns[5] if len(columns) > 5 else nothing
+    values = [*columns[:4], [row[:16] for row in columns[3]], columns[4], several, nothing]
     arrays = [
         pa.array(value, field.type)
         for value, field in zip([*values, values[-1]], schema.MANIFEST_SCHEMA, strict=True)
@@ -36,6 +38,7 @@ def settle(root: Path, number: int, fates: Fates, *, content=content, released: 
     """Write settle `number`: a release, its decisions, its records."""
     home, counts, shards = Collection(root), Counts(), {}
     home.make()
+    (home.journal / "lock").touch(mode=0o600)
     make_secret(home)
     for shard, words in fates.items():
         rows = [
@@ -48,7 +51,7 @@ def settle(root: Path, number: int, fates: Fates, *, content=content, released: 
         record = SettleCommit(
             shard=shard, plan="p", stamps=(), samples=len(words), identities="i", keep=words.count("keep"),
             remove=words.count("remove"), quarantine=0, withheld=words.count("withhold"), faults=0, reasons={},
-            examined="e", decisions=decisions, manifest=manifest, tar=None,
+            examined="e", matched=False, decisions=decisions, manifest=manifest, tar=None,
         )  # fmt: skip
         record.write(home.settled(number) / "decisions" / f"{shard}.json", replace=False, mode=0o600)
         shards[shard] = hashlib.sha256(record.encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import stand_ins
 from scrapes import ROOT, Scrape
 
@@ -34,3 +36,30 @@ def add_models(scrape: Scrape, *, seed: int = 3) -> None:
         "policy": {"file": "policy.toml"},
     }
     scrape.write()
+
+
+AROUND_POLICY = """
+name = "listed"
+required = ["list.csam.exact"]
+[[rule]]
+id = "listed"
+when = "list.csam.exact >= 1"
+action = "SEAL"
+[[rule]]
+id = "other"
+when = "list.other.exact >= 1"
+action = "REMOVE"
+[around]
+near_copies = 31
+neighbours = 0.999
+max_neighbours = 3
+"""
+
+
+def members(samples: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    """Return the members of a tar of pictures, each with a URL."""
+    return [
+        member
+        for key, data in samples.items()
+        for member in ((f"{key}.jpg", data), (f"{key}.json", json.dumps({"url": f"u:{key}"}).encode()))
+    ]

@@ -20,10 +20,8 @@ KNOWN = (
     SignalSpec(CHILD, "high", (f"{CHILD}#00ff00ff",), None, True),
     SignalSpec("caption.minor", "high", ("caption.minor#77",), None, True),
 )
-# What a run with LAION's metadata columns and text terms adds.
-METADATA = tuple(
-    SignalSpec(name, "high", (f"{name}#1",), None, True) for name in ("meta.punsafe", "meta.nsfw", "url.minor")
-)
+# What a run with LAION's metadata columns and text terms adds, and a screen of a table.
+METADATA = (*tuple(SignalSpec(name, "high", (f"{name}#1",), None, True) for name in ("meta.punsafe", "meta.nsfw", "url.minor")), SignalSpec("url.usable", "low", ("url",), None, True))
 HARMLESS = {
     "list.csam.exact": 0.0,
     "list.csam.pdq_distance": INF,

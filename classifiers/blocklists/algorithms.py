@@ -27,7 +27,8 @@ CODE_WIDTHS: Mapping[str, int] = MappingProxyType(
 )
 # MD5 and SHA-256 of a URL as its owner wrote it, SHA-256 of a URL and of a domain in our own canonical form.
 URL_WIDTHS: Mapping[str, int] = MappingProxyType({"url_md5": 16, "url_sha256": 32, "url": 32, "domain": 32})
-WIDTHS: Mapping[str, int] = MappingProxyType({**DIGEST_WIDTHS, **CODE_WIDTHS, **URL_WIDTHS})
+UID = "uid"  # the first 16 bytes of an image's SHA-256, as releases name contents
+WIDTHS: Mapping[str, int] = MappingProxyType({**DIGEST_WIDTHS, **CODE_WIDTHS, **URL_WIDTHS, UID: 16})
 MAX_RADIUS = 127  # two unrelated codes differ in 128 bits
 DEFAULT_RADIUS = 31  # the threshold of PDQ (facebook/ThreatExchange, pdq/README.md)
 MAX_RADIUS_64 = 31  # two unrelated codes of 64 bits differ in 32

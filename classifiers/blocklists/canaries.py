@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from classifiers.blocklists.algorithms import CODE_WIDTHS, DEFAULT_RADIUS, DEFAULT_RADIUS_64, URL_WIDTHS
+from classifiers.blocklists.algorithms import CODE_WIDTHS, DEFAULT_RADIUS, DEFAULT_RADIUS_64, UID, URL_WIDTHS
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
 from classifiers.hashes.registry import find_kind
 from classifiers.signals import HashKind
@@ -50,7 +50,7 @@ def make_canaries(algorithms: Sequence[str], seed: int) -> tuple[Canary, ...]:
         elif algorithm in CODE_WIDTHS:
             made += _of_code(algorithm, random)
         else:
-            assert algorithm in URL_WIDTHS  # screened before download, where there is no picture
+            assert algorithm in (*URL_WIDTHS, UID)  # no path of pixels to test; a uid is a digest's head
     return tuple(made)
 
 

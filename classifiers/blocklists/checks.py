@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.blocklists.algorithms import CODE_ALGORITHM, CODE_WIDTHS, WIDTHS, Rows
+from classifiers.blocklists.algorithms import CODE_ALGORITHM, CODE_WIDTHS, UID, WIDTHS, Rows
 
 EQUAL_BITS = "all bits are equal"
 OF_NO_BYTES = "the digest of an empty file or text, which would match every one"
@@ -45,7 +45,8 @@ def unusable(algorithm: str, values: Rows) -> dict[str, NDArray[np.intp]]:
         share = np.bitwise_count(values).mean(axis=1) / 8
         tests[LOW_WEIGHT] = (share < _LEAST_SHARE) | (share > 1 - _LEAST_SHARE)
     else:
-        tests[OF_NO_BYTES] = (values == np.frombuffer(_OF_NO_BYTES[values.shape[1]], np.uint8)).all(axis=1)
+        digest = _OF_NO_BYTES[32][:16] if algorithm == UID else _OF_NO_BYTES[values.shape[1]]
+        tests[OF_NO_BYTES] = (values == np.frombuffer(digest, np.uint8)).all(axis=1)
     found: dict[str, NDArray[np.intp]] = {}
     seen = np.zeros(len(values), np.bool_)
     for reason, bad in tests.items():

@@ -84,6 +84,23 @@ def find_digests(rows: Rows, starts: Starts, queries: Rows) -> Found:
     return listed, places
 
 
+def make_sieve(rows: Rows) -> NDArray[np.uint8]:
+    """Return 8 to 16 bits for each row, set where one has these leading bits: most queries then meet none."""
+    keys = _keys(rows) >> np.uint64(_KEY_BITS - _sieve_bits(len(rows)))
+    places = (keys >> np.uint64(3)).astype(np.int64)
+    first = np.flatnonzero(np.diff(places, prepend=-1))
+    sieve = np.zeros(1 << (_sieve_bits(len(rows)) - 3), np.uint8)
+    sieve[places[first]] = np.bitwise_or.reduceat(np.uint8(1) << (keys & np.uint64(7)).astype(np.uint8), first)
+    return sieve
+
+
+def held_back(sieve: NDArray[np.uint8], queries: Rows) -> NDArray[np.int64]:
+    """Return which queries (uint8 Q x width, contiguous) may be listed: all that are, and one in ten others."""
+    keys = _keys(queries) >> np.uint64(_KEY_BITS - 3 - (len(sieve).bit_length() - 1))
+    bits = sieve[(keys >> np.uint64(3)).astype(np.int64)] >> (keys & np.uint64(7)).astype(np.uint8)
+    return np.flatnonzero(bits & np.uint8(1))
+
+
 def find_digests_plainly(rows: Rows, queries: Rows) -> Found:
     """Return what `find_digests` does, by one binary search of the whole list: the obvious form."""
     queries = np.ascontiguousarray(queries)
@@ -111,6 +128,10 @@ def _first_not_below(
 def _keys(rows: Rows) -> NDArray[np.uint64]:
     """Return the first eight bytes of each row as numbers that sort as the bytes do."""
     return rows[:, :_KEY_BYTES].view(">u8")[:, 0].astype(np.uint64)
+
+
+def _sieve_bits(rows: int) -> int:
+    return min(max(rows.bit_length() + 3, 6), 32)
 
 
 def _buckets(keys: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:

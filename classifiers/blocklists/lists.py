@@ -5,14 +5,15 @@ matching to `match`, and what a match leads to, to the policy.
 
 - Only an entry of a list of purpose csam, in a category whose effect is `case`, feeds `csam`. Every other one that
   is not ignored feeds `other`. A list can so become two.
+- A URL or a domain names a place and no content: it feeds `other` whatever its list is for, and makes no case.
 - Entries are named by their number in the stored list. Canaries have numbers past the last of it.
 - Nothing here shows a value: errors and reprs hold names and counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,19 +24,20 @@ from classifiers.blocklists.algorithms import (
     CODE_WIDTHS,
     MAX_RADIUS,
     MAX_RADIUS_64,
+    URL_WIDTHS,
     Feed,
     ListError,
     Rows,
 )
 from classifiers.blocklists.canaries import Canary
-from classifiers.blocklists.digest_join import bucket_starts
+from classifiers.blocklists.digest_join import bucket_starts, make_sieve
 from classifiers.blocklists.stored import StoredList
 from classifiers.hashes.digests import DIGEST_WIDTHS
 
 if TYPE_CHECKING:
     from classifiers.blocklists.band_index import BandIndex  # loads a compiler, which short lists do without
 
-MATCHED = (*DIGEST_WIDTHS, *CODE_WIDTHS)  # what a picture can be matched with; URLs are screened before download
+MATCHED = (*DIGEST_WIDTHS, *CODE_WIDTHS)  # what a picture can be matched with
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -46,7 +48,7 @@ class ListColumn:
     numbers: int32 N, the place of each in the stored list; from `stored` on, canaries.
     masks: N, bit i = category i of the list; uint8 to uint64. No bit of a canary is set.
     starts: where the buckets of a digest's leading bits begin; empty for codes.
-    index: for fast searches of codes, where one was built.
+    index: for fast searches of codes, where one was built. sieve: for digests, the same (`digest_join.make_sieve`).
     """
 
     rows: Rows
@@ -55,6 +57,7 @@ class ListColumn:
     starts: NDArray[np.unsignedinteger]
     stored: int
     index: BandIndex | None = None
+    sieve: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -76,6 +79,12 @@ class HashList:
     radius64: int
     columns: Mapping[str, ListColumn]
     canaries: tuple[Canary, ...]
+
+    def sieved(self) -> HashList:
+        """Return the list with sieves, for looking up many more digests than are listed."""
+        sieves = {name: make_sieve(one.rows) for name, one in self.columns.items() if name not in CODE_WIDTHS}
+        columns = {name: replace(one, sieve=sieves.get(name)) for name, one in self.columns.items()}
+        return replace(self, columns=columns)
 
     def radius_of(self, algorithm: str) -> int:
         """Return the radius within which codes of this algorithm match."""
@@ -103,11 +112,12 @@ def make_feeds(
     set_digest: str,
     radius: int,
     radius64: int,
+    algorithms: Sequence[str] = MATCHED,
 ) -> tuple[HashList, ...]:
-    """Return the lists, one for each feed that has entries, that a stored version becomes.
+    """Return the lists, one for each feed that has entries of `algorithms`, that a stored version becomes.
 
     Raises:
-        ListError: a radius is out of range, or nothing in the list can be matched with a picture.
+        ListError: a radius is out of range, or nothing in the list is of these algorithms.
     """
     for name, value, most in (("radius", radius, MAX_RADIUS), ("radius64", radius64, MAX_RADIUS_64)):
         if not 0 <= value <= most:
@@ -115,7 +125,7 @@ def make_feeds(
     feeds: tuple[Feed, ...] = ("csam", "other")
     made = []
     for feed in feeds:
-        columns = dict(_columns(stored, feed, purpose))
+        columns = dict(_columns(stored, feed, purpose, algorithms))
         if columns:
             made.append(
                 HashList(
@@ -133,25 +143,24 @@ def make_feeds(
                 )
             )
     if not made:
-        raise ListError(
-            f"list {list_id!r}: expected digests or codes of pictures, found none; a run is not matched with it: "
-            "leave it out"
-        )
+        raise ListError(f"list {list_id!r}: expected entries of {', '.join(algorithms)}, found none; leave it out")
     return tuple(made)
 
 
-def _columns(stored: StoredList, feed: Feed, purpose: str) -> Iterator[tuple[str, ListColumn]]:
+def _columns(
+    stored: StoredList, feed: Feed, purpose: str, algorithms: Sequence[str]
+) -> Iterator[tuple[str, ListColumn]]:
     bits = dict.fromkeys(("case", "remove", "ignore"), 0)
     for bit, name in enumerate(stored.categories):
         bits[stored.effects[name]] |= 1 << bit
-    for algorithm in MATCHED:
+    for algorithm in algorithms:
         rows = stored.rows.get(algorithm)
         if rows is None or not len(rows):
             continue
         masks = stored.masks[algorithm]
         makes_case = (masks & masks.dtype.type(bits["case"])) != 0
         matched = makes_case | ((masks & masks.dtype.type(bits["remove"])) != 0)
-        is_csam = makes_case if purpose == "csam" else np.zeros(len(rows), np.bool_)
+        is_csam = makes_case & (purpose == "csam" and algorithm not in URL_WIDTHS)
         chosen = np.flatnonzero(is_csam if feed == "csam" else matched & ~is_csam).astype(np.int32)
         if len(chosen):
             entries = [canary.entry for canary in stored.canaries if canary.algorithm == algorithm]
@@ -171,7 +180,7 @@ def _with_canaries(
         masks = np.insert(masks, places, 0)
         chosen = np.insert(chosen, places, stored + np.arange(len(ours), dtype=np.int32))
     masks = masks.astype(np.min_scalar_type(int(masks.max())))
-    starts = bucket_starts(rows) if algorithm in DIGEST_WIDTHS else np.zeros(0, np.uint32)
+    starts = np.zeros(0, np.uint32) if algorithm in CODE_WIDTHS else bucket_starts(rows)
     for array in (rows, chosen, masks, starts):
         array.flags.writeable = False
     return ListColumn(rows, chosen, masks, starts, stored)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from classifiers.blocklists.algorithms import Rows
 from classifiers.blocklists.code_scan import scan_codes
-from classifiers.blocklists.digest_join import find_digests
+from classifiers.blocklists.digest_join import find_digests, held_back
 from classifiers.blocklists.hits import CodeHits
 from classifiers.blocklists.lists import HashList, ListColumn
 
@@ -48,9 +48,10 @@ def match_digests(source: HashList, algorithm: str, digests: Rows) -> EntryHits:
     column = source.columns.get(algorithm)
     if column is None:
         return _entry_hits(None, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int16))
-    listed, places = find_digests(column.rows, column.starts, digests)
-    rows = np.flatnonzero(listed)
-    return _entry_hits(column, rows, places[rows], np.zeros(len(rows), np.int16))
+    asked = np.ascontiguousarray(digests)
+    some = np.arange(len(asked)) if column.sieve is None else held_back(column.sieve, asked)
+    listed, places = find_digests(column.rows, column.starts, asked[some])
+    return _entry_hits(column, some[listed], places[listed], np.zeros(int(listed.sum()), np.int16))
 
 
 def match_codes(source: HashList, algorithm: str, codes: Rows, search: CodeSearch) -> EntryHits:

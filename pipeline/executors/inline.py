@@ -12,10 +12,13 @@ class InlineExecutor:
     """Runs tasks in this process, in order."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        self._options = options
+        self._worker = Worker(options)
 
     def run(self, tasks: Sequence[Task], on_rows: OnRows) -> Iterator[Outcome]:
         """Do every task, yielding its outcome as it ends."""
-        with Worker(self._options) as worker:
-            for task in tasks:
-                yield worker.do(task, on_rows)
+        for task in tasks:
+            yield self._worker.do(task, on_rows)
+
+    def close(self) -> None:
+        """End what the worker started."""
+        self._worker.close()

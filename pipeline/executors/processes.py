@@ -40,23 +40,31 @@ class ProcessesExecutor:
         self._options = options
         self._workers = workers
         self._journal = journal
+        self._children: list[_Child] = []
 
     def run(self, tasks: Sequence[Task], on_rows: OnRows) -> Iterator[Outcome]:
         """Do every task, yielding its outcome as it ends."""
-        waiting = deque(tasks)
-        children: list[_Child] = []
+        waiting, children = deque(tasks), self._children
         with selectors.DefaultSelector() as selector:
             try:
-                for number in range(min(self._workers, len(tasks))):
+                for child in children:
+                    selector.register(child.answers, selectors.EVENT_READ, child)
+                for number in range(len(children), min(self._workers, len(tasks))):
                     children.append(self._start(number, selector))
-                    self._hand_out(children[-1], waiting)
+                for child in children:
+                    self._hand_out(child, waiting)
                 while any(child.held for child in children):
                     for key, _ in selector.select():
-                        child: _Child = key.data
+                        child = key.data
                         yield from self._answer(child, children, selector, waiting, on_rows)
             finally:
-                for child in children:
-                    self._end(child)
+                if any(child.held for child in children):  # nobody waits for the answers any more
+                    self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        while self._children:
+            self._end(self._children.pop())
 
     def _answer(
         self,

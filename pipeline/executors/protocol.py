@@ -22,7 +22,7 @@ class Task:
     written nowhere.
     """
 
-    kind: Literal["examine", "judge", "settle", "retry"]
+    kind: Literal["examine", "judge", "settle", "scan", "retry"]
     shard: str
     settle: int
     release: bool = False
@@ -32,17 +32,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done.
-
-    entries: what a judged shard leads to elsewhere (`pipeline.spread`), in base64.
-    """
+    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done."""
 
     shard: str
     samples: int = 0
     error: str = ""
     exit_code: ExitCode = ExitCode.FINISHED
     fatal: bool = False
-    entries: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +71,12 @@ OnRows = Callable[[int], None]
 
 
 class Executor(Protocol):
-    """Runs tasks; `on_rows` is told how many samples more were handled."""
+    """Runs tasks, as often as it is asked to; `on_rows` is told how many samples more were handled."""
 
     def run(self, tasks: Sequence[Task], on_rows: OnRows) -> Iterator[Outcome]:
         """Do every task, yielding its outcome as it ends."""
+        ...
+
+    def close(self) -> None:
+        """End its workers."""
         ...

@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 from crash_runs import wait_until
+from in_process import call
 from scrapes import STORE, Scrape, write_plain_shards
 
 from pipeline.errors import ExitCode
@@ -76,7 +77,8 @@ def test_each_task_comes_out_once_and_a_failing_one_is_an_outcome(scrape: Scrape
     spoil(scrape, "00002")
     rows: list[int] = []
     tasks = examine("00000", "00001", "00002", "00003", "unknown")
-    found = by_shard(list(maker(scrape).run(tasks, rows.append)))
+    with contextlib.closing(maker(scrape)) as executor:
+        found = by_shard(list(executor.run(tasks, rows.append)))
     assert set(found) == {task.shard for task in tasks}
     for shard in ("00000", "00001", "00003"):
         assert found[shard] == Outcome(shard, samples=2)
@@ -89,17 +91,30 @@ def test_each_task_comes_out_once_and_a_failing_one_is_an_outcome(scrape: Scrape
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
+def test_the_same_workers_take_up_more_tasks(scrape: Scrape, maker: Maker) -> None:
+    with contextlib.closing(maker(scrape)) as executor:
+        first = by_shard(list(executor.run(examine("00000", "00001"), ignore_rows)))
+        before = set(workers_of(scrape))
+        second = by_shard(list(executor.run(examine("00002", "00003"), ignore_rows)))
+        assert before <= set(workers_of(scrape))
+    assert {item.error for item in (*first.values(), *second.values())} == {""}
+    assert workers_of(scrape) == []
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
 def test_no_task_is_no_outcome(scrape: Scrape, maker: Maker) -> None:
-    assert list(maker(scrape).run([], ignore_rows)) == []
+    with contextlib.closing(maker(scrape)) as executor:
+        assert list(executor.run([], ignore_rows)) == []
     assert workers_of(scrape) == []
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS.keys())
 def test_whoever_stops_listening_leaves_no_worker(scrape: Scrape, maker: Maker) -> None:
-    outcomes = maker(scrape).run(examine("00000", "00001", "00002"), ignore_rows)
-    assert not next(outcomes).error
-    assert isinstance(outcomes, Generator)
-    outcomes.close()
+    with contextlib.closing(maker(scrape)) as executor:
+        outcomes = executor.run(examine("00000", "00001", "00002"), ignore_rows)
+        assert not next(outcomes).error
+        assert isinstance(outcomes, Generator)
+        outcomes.close()
     assert workers_of(scrape) == []
 
 
@@ -123,7 +138,8 @@ def test_a_worker_that_is_killed_costs_the_shard_that_it_held(scrape: Scrape) ->
 
     killer = Thread(target=kill)
     killer.start()
-    found = by_shard(list(processes(scrape, 1).run(examine("00000", "00001", "00002"), ignore_rows)))
+    with contextlib.closing(processes(scrape, 1)) as executor:
+        found = by_shard(list(executor.run(examine("00000", "00001", "00002"), ignore_rows)))
     killer.join()
     os.close(ends[0])
     assert found["00000"].error == "shard 00000: its worker died (signal 9); run again to go on from here"
@@ -134,7 +150,8 @@ def test_a_worker_that_is_killed_costs_the_shard_that_it_held(scrape: Scrape) ->
 
 def test_workers_that_never_start_cost_one_outcome_a_task(scrape: Scrape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    found = by_shard(list(processes(scrape, 2).run(examine("00000", "00001", "00002"), ignore_rows)))
+    with contextlib.closing(processes(scrape, 2)) as executor:
+        found = by_shard(list(executor.run(examine("00000", "00001", "00002"), ignore_rows)))
     assert set(found) == {"00000", "00001", "00002"}
     assert all("its worker died (exit code 1)" in item.error for item in found.values())
     assert {item.exit_code for item in found.values()} == {ExitCode.FAILED}
@@ -142,7 +159,7 @@ def test_workers_that_never_start_cost_one_outcome_a_task(scrape: Scrape, monkey
 
 def test_a_command_whose_workers_fail_exits_1_with_their_messages_and_nothing_released(scrape: Scrape) -> None:
     spoil(scrape, "00002")
-    done = scrape.run("--workers", 2)
+    done = call("run", scrape.config, "--workers", 2)
     assert done.code == ExitCode.FAILED
     assert "error: shard 00002: " in done.err
     assert "1 shards were not examined; run again to go on" in done.err

@@ -5,31 +5,8 @@ import json
 
 import pytest
 from in_process import call
-from modelled import add_models
+from modelled import AROUND_POLICY, add_models, members
 from scrapes import Scrape, draw, encode, jpeg, write_list, write_tar
-
-AROUND = "[around]\nnear_copies = 31\nneighbours = 0.999\nmax_neighbours = 3\n"
-POLICY = f"""
-name = "listed"
-required = ["list.csam.exact"]
-[[rule]]
-id = "listed"
-when = "list.csam.exact >= 1"
-action = "SEAL"
-[[rule]]
-id = "other"
-when = "list.other.exact >= 1"
-action = "REMOVE"
-{AROUND}
-"""
-
-
-def members(samples):
-    return [
-        member
-        for key, data in samples.items()
-        for member in ((f"{key}.jpg", data), (f"{key}.json", json.dumps({"url": f"u:{key}"}).encode()))
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +19,7 @@ def scrape(tmp_path_factory):
     write_tar(made.shards / "01.tar", members({**samples, "seen-recoded": encode(draw(5), quality=60)}))
     made.settings["list"] = [{"id": "known"}, {"id": "other"}]
     add_models(made)
-    (made.root / "around.toml").write_text(POLICY)
+    (made.root / "around.toml").write_text(AROUND_POLICY)
     made.settings["policy"] = {"file": "around.toml"}
     made.write()
     done = call("run", made.config, "--workers", 1)
@@ -78,6 +55,7 @@ def test_nothing_of_the_search_stays_behind_but_a_note_of_bad_seeds(scrape):
     folder = scrape.collection / "settled" / "0002"
     assert {path.name for path in folder.iterdir()} == {
         "changes.parquet", "close.json", "decisions", "flooded.json", "plan.json", "summary.json",
+        "evidence.json", "report.html", "report.json",
     }  # fmt: skip
     note = json.loads((scrape.collection / "journal" / "around-0002.json").read_bytes())
     assert note == {"seeds_with_too_many_neighbours": []}

@@ -112,6 +112,8 @@ def content_of(world: World, name: str) -> object:
         record = json.loads(path.read_bytes())
         assert re.fullmatch(r"[0-9a-f]{64}", record.pop("decide_plan"))
         return record
+    if path.suffix == ".html":  # the digests of the plan, and of the files that carry it
+        return re.sub(rb"[0-9a-f]{64}", b"digest", path.read_bytes())
     return path.read_bytes()
 
 

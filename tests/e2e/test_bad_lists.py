@@ -128,13 +128,6 @@ def no_such_version(scrape: Scrape) -> None:
     scrape.settings["list"] = [{"id": "known", "version": 7}]
 
 
-def only_urls(scrape: Scrape) -> None:
-    path = scrape.root / "urls.csv"
-    path.write_text(f"url_sha256\n{RANDOM.bytes(32).hex()}\n")
-    lists(scrape, "import", path, "--id", "urls", "--purpose", "csam", "--effect", "case", "--format", "urls")
-    scrape.settings["list"] = [{"id": "known"}, {"id": "urls"}]
-
-
 def other_codes(scrape: Scrape) -> None:
     import_again(scrape, "codes", [("phash", RANDOM.bytes(8)), ("phash", b"\x0f\xf0" * 4)])
     scrape.settings["list"] = [{"id": "known"}, {"id": "codes"}]
@@ -157,7 +150,6 @@ REFUSED: dict[Callable[[Scrape], None], str] = {
     open_key: r"lists.key: others can read this key \(mode 0640\); chmod 600 it",
     key_gone: "lists.key: no such key file",
     key_in_store: "lists.key: the key lies in the store",
-    only_urls: "list 'urls': expected digests or codes of pictures, found none",
     other_codes: "list 'codes' holds phash codes, which .hashes. kinds does not take",
 }
 

@@ -174,7 +174,9 @@ def test_after_the_features_are_gone_verify_says_so_and_the_rest_still_stands(sc
     done = destroy(scrape, "restricted", "--yes")
     assert done.code == 0, done.err
     gone = before.keys() - files(scrape.collection).keys()
-    assert {path for path in before if re.match(r"examined/.*parquet|settled/.*parquet", path)} == gone
+    assert {
+        path for path in before if re.match(r"examined/.*parquet|settled/.*parquet|settled/.*/report\.", path)
+    } == gone
     assert done.out == f"destroyed {len(gone)} files, {sum_of(done.out)} bytes; on hold and left: 0\n"
     checked = call("verify", scrape.collection)
     assert checked.code == 0, checked.err

@@ -87,6 +87,7 @@ def test_the_commands_of_a_plain_install_need_none_of_the_rest(collection, tmp_p
         ("explain", collection, "a/cut"),
         ("quarantine", collection),
         ("verify", collection),
+        ("report", collection, "--to", tmp_path / "reports"),
         ("init", tmp_path / "run"),
         ("cases", "keys", "new", tmp_path / "case.key"),
     ]

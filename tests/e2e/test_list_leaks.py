@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,12 +279,13 @@ def test_workers_share_one_copy_and_no_file_holds_an_entry_meanwhile(listed: Scr
     tasks = [Task("examine", source.name, 1) for source in setup.sources]
     executor = ProcessesExecutor(options, workers=2, journal=setup.collection.journal)
     seen: dict[int, set[str]] = {}
-    for outcome in executor.run(tasks, lambda _: None):
-        assert outcome.error == ""
-        for pid in children():
-            seen.setdefault(pid, set()).update(mapped_lists(pid))
-        folders = (listed.collection, listed.root / "list-store", tmp)
-        assert places_of(needles, *folders) == set()
+    with closing(executor):
+        for outcome in executor.run(tasks, lambda _: None):
+            assert outcome.error == ""
+            for pid in children():
+                seen.setdefault(pid, set()).update(mapped_lists(pid))
+            folders = (listed.collection, listed.root / "list-store", tmp)
+            assert places_of(needles, *folders) == set()
     ours = f"{os.fstat(setup.lists_fd).st_ino} r--s"
     assert len(seen) == 2
     assert set(map(frozenset, seen.values())) == {frozenset([ours])}

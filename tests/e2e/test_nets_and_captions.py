@@ -125,7 +125,7 @@ def test_any_number_of_workers_gives_the_same_bytes(scrape, tmp_path):
     truth = outputs(scrape.collection, scrape.identity)
     copy_folder(scrape.collection, tmp_path / "first")
     copy_folder(None, scrape.collection)
-    done = scrape.run("--workers", 2)
+    done = call("run", scrape.config, "--workers", 2)
     assert done.code == 0, done.err
     assert outputs(scrape.collection, scrape.identity) == truth
 

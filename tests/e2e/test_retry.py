@@ -66,7 +66,7 @@ def test_a_retry_settles_what_was_bad_luck_and_touches_no_other_row(tmp_path):
     after = pq.read_table(path / commit.features.name)
     others = np.array([0, 1, 3, 4, 5])
     assert after.take(others).equals(before.take(others))
-    assert sorted(item.name for item in path.iterdir()) == ["a.json", commit.features.name]
+    assert sorted(item.name for item in path.iterdir()) == ["a.json", "a.keyed", commit.features.name]
     assert call("verify", scrape.collection).code == 0
 
     stays = call("retry", scrape.collection, "--reasons", "truncated,wall_limit", "--workers", 1)

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from crash_runs import copy_folder, make_scrape, problems
 from in_process import call
-from scrapes import ROOT, Scrape, outputs, shardscrub, write_sidecar
+from scrapes import ROOT, Scrape, outputs, write_sidecar
 
 SHARDS, SAMPLES = 7, 6
 Reference = tuple[Scrape, dict[str, str]]
@@ -37,7 +37,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
         {"key": f"003{number:05d}", "status": "success", "caption": "a drawing"} for number in range(SAMPLES + 2)
     ]
     write_sidecar(scrape.shards / "00003.tar", rows)
-    assert scrape.run("--workers", 1).code == 0
+    done = call("run", scrape.config, "--workers", 1)
+    assert done.code == 0, done.err
     truth = outputs(scrape.collection, scrape.identity)
     assert problems(scrape, truth) == []
     assert len(scrape.sealed()) == SHARDS
@@ -58,7 +59,7 @@ def test_any_number_of_workers_and_any_order_of_shards_give_the_same_bytes(
     reference: Reference, copy: Scrape, workers: int
 ) -> None:
     shuffled(copy, workers)
-    done = copy.run("--workers", workers)
+    done = call("run", copy.config, "--workers", workers)
     assert done.code == 0, done.err
     assert problems(copy, reference[1]) == []
 
@@ -74,7 +75,7 @@ def test_three_parts_at_once_and_then_settle_give_the_same_bytes(reference: Refe
     ]
     assert [part.wait(240) for part in parts] == [0, 0, 0]
     assert not (copy.collection / "releases").exists()
-    done = shardscrub("settle", copy.config, "--workers", 2)
+    done = call("settle", copy.config, "--workers", 2)
     assert done.code == 0, done.err
     assert problems(copy, reference[1]) == []
 
@@ -103,6 +104,6 @@ def test_models_give_the_same_bytes_in_this_process_and_in_two_workers(tmp_path:
     assert {row["reason"] for row in scrape.decisions()} >= {"rule:sexual", "fault:truncated"}
     copy_folder(None, scrape.collection)
     shuffled(scrape, 2)
-    done = scrape.run("--workers", 2)
+    done = call("run", scrape.config, "--workers", 2)
     assert done.code == 0, done.err
     assert problems(scrape, truth) == []

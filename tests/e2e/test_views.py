@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from in_process import call
 from PIL import Image, ImageOps
-from scrapes import Scrape, draw, encode, jpeg, shardscrub, write_list, write_sidecar, write_tar
+from scrapes import Scrape, draw, encode, jpeg, write_list, write_sidecar, write_tar
 
 from classifiers.hashes.registry import find_kind
 
@@ -75,7 +76,7 @@ def scrape(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
         ],
     )
     write_tar(made.shards / "00000.tar", [(f"{name}.jpg", data) for name, data in served.items()])
-    done = made.run("--workers", "1")
+    done = call("run", made.config, "--workers", 1)
     assert done.code == 0, done.err
     return made
 
@@ -97,7 +98,7 @@ def test_codes_without_a_kind_for_them_are_refused(scrape: Scrape, tmp_path) -> 
     scrape.settings["hashes"] = {"kinds": ["pdq:fullres"]}
     try:
         scrape.write()
-        done = scrape.run()
+        done = call("run", scrape.config, "--workers", 1)
     finally:
         scrape.settings["hashes"] = {"kinds": ["pdq:fullres", "phash"]}
         scrape.write()
@@ -119,7 +120,7 @@ def test_digests_of_the_crawl_find_what_was_re_encoded(tmp_path) -> None:
         {"key": "c", "status": "success", "md5": "0" * 32},
     ]
     write_sidecar(tar, rows)
-    done = made.run("--workers", "1")
+    done = call("run", made.config, "--workers", 1)
     assert done.code == 0, done.err
     assert {row["key"]: row["hash_source"] for row in made.sealed()} == {"a": "reencoded"}
     kept = pq.read_table(made.collection / "examined" / "00000.parquet").to_pylist()
@@ -145,7 +146,7 @@ def test_a_table_of_digests_without_images_is_matched(tmp_path, column) -> None:
         {"URL": ["http://a.invalid/1", "http://a.invalid/2"], "TEXT": ["x", "y"], column: [listed.hex(), "ab" * 16]}
     )
     pq.write_table(table, made.shards / "part-0.parquet")
-    done = made.run("--workers", "1")
+    done = call("run", made.config, "--workers", 1)
     assert done.code == 0, done.err
     sealed = made.sealed()
     assert [(row["key"], row["url"], row["hash_source"]) for row in sealed] == [
@@ -153,14 +154,14 @@ def test_a_table_of_digests_without_images_is_matched(tmp_path, column) -> None:
     ]
     others = [row for row in made.decisions() if not row["withheld"]]
     assert [(row["action"], row["reason"]) for row in others] == [("QUARANTINE", "fault:no_image")]
-    assert shardscrub("verify", made.collection).code == 0
+    assert call("verify", made.collection).code == 0
 
 
 def test_the_hash_command_prints_every_digest_code_and_view(tmp_path) -> None:
     bordered, cut = tmp_path / "bordered.jpg", tmp_path / "cut.jpg"
     bordered.write_bytes(encode(ImageOps.expand(draw(5), 30, "black"), quality=90))
     cut.write_bytes(jpeg(6)[:400])
-    done = shardscrub("hash", bordered, cut, "--json", "--kinds", "pdq:fullres,phash")
+    done = call("hash", bordered, cut, "--json", "--kinds", "pdq:fullres,phash")
     assert done.code == 0, done.err
     first, second = (json.loads(line) for line in done.out.splitlines())
     assert first["sha256"] == hashlib.sha256(bordered.read_bytes()).hexdigest()
@@ -169,10 +170,10 @@ def test_the_hash_command_prints_every_digest_code_and_view(tmp_path) -> None:
     assert len(columns["pdq:fullres.oriented"]["codes"]) == 8
     assert second["fault"] == "truncated"
     assert second["hashes"] == []
-    plain = shardscrub("hash", bordered)
+    plain = call("hash", bordered)
     assert "pdq:fullres.stripped, quality" in plain.out
-    assert shardscrub("hash", tmp_path / "none.jpg").code == 1
-    assert shardscrub("hash", bordered, "--kinds", "bogus").code == 2
+    assert call("hash", tmp_path / "none.jpg").code == 1
+    assert call("hash", bordered, "--kinds", "bogus").code == 2
 
 
 EXACT = """

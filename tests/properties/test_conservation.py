@@ -23,9 +23,10 @@ from pipeline.decode import DecodeLimits, Decoder
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
+from pipeline.list_signals import list_signal_specs
 from pipeline.measure import Models, digest_members, measure
 from pipeline.policy import load_policy, shipped_policy
-from pipeline.verdicts import blank_withheld, list_signal_specs
+from pipeline.verdicts import blank_withheld
 
 IMAGE = encode(draw(1, size=(24, 18)), "PNG")
 LISTED = encode(draw(2, size=(24, 18)), "PNG")

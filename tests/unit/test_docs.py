@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from manifests.records import FaultKind
+from manifests.records import TOOL_VERSION, FaultKind
 from pipeline.cli import app
 from pipeline.errors import ExitCode
 
@@ -64,3 +65,7 @@ def test_files_that_the_documents_name_exist(page):
 def test_nothing_names_a_place_of_one_machine():
     pages = [ROOT / "README.md", ROOT / "Makefile", *ROOT.glob("docs/**/*.md"), *ROOT.glob("[pcm]*/**/*.py")]
     assert [page.name for page in pages if re.search(r"/(?:home|root|work|mnt)/", page.read_text())] == []
+
+
+def test_the_version_that_outputs_name_is_the_distributions():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == TOOL_VERSION

@@ -1,7 +1,7 @@
-"""Lists of URLs and domains, or of digests of them, one a line or in the columns of a CSV.
+"""Lists of URLs and domains, or of digests of them, and of uids, one a line or in the columns of a CSV.
 
 - A URL is held as the SHA-256 of its canonical form, a domain (also as `*.domain`) as that of its ASCII form; see
-  `url_forms`. `url_md5` and `url_sha256` are digests of a URL as its owner wrote it.
+  `url_forms`. `url_md5` and `url_sha256` are digests of a URL as its owner wrote it. A `uid` names a content.
 - A domain of one label is refused: it would match too much.
 - A record is a line.
 """
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from classifiers.blocklists.algorithms import URL_WIDTHS
+from classifiers.blocklists.algorithms import UID, URL_WIDTHS
 from classifiers.blocklists.entries import Batch
 from classifiers.blocklists.importers.plain import HASH_COLUMNS, Names, check_algorithm, first_names, read_tables
 from classifiers.blocklists.importers.protocol import ReadOptions
 from classifiers.blocklists.importers.spellings import Column, Table, make_batch
 from classifiers.blocklists.url_forms import ascii_domain, canonical_url
 
+_NAMES = (*URL_WIDTHS, UID)
 _EITHER = "url or domain"
 _WRONG = "?"  # in place of a digest: makes the cell one that holds no value, and so a note
 
@@ -38,15 +39,15 @@ class UrlsImporter:
 
     def read(self, paths: Sequence[Path], options: ReadOptions) -> Iterator[Batch]:
         """See `protocol.Importer`."""
-        check_algorithm(options, tuple(URL_WIDTHS))
+        check_algorithm(options, _NAMES)
         bare = (options.algorithm or _EITHER,)
         for path in paths:
-            for table in read_tables(path, _is_header, lambda _: bare, ", ".join(URL_WIDTHS)):
+            for table in read_tables(path, _is_header, lambda _: bare, ", ".join(_NAMES)):
                 yield _make_batch(path.name, table)
 
 
 def _is_header(names: Names) -> bool:
-    return any(name in URL_WIDTHS for name in names)
+    return any(name in _NAMES for name in names)
 
 
 def _make_batch(file: str, table: Table) -> Batch:
@@ -54,7 +55,7 @@ def _make_batch(file: str, table: Table) -> Batch:
     for name, cells in table.columns.items():
         if name in ("url", "domain", _EITHER):
             columns += _digest(name, cells.to_pylist())
-        elif name in URL_WIDTHS:
+        elif name in _NAMES:
             columns.append((name, cells))
     return make_batch(file, table, columns, table.columns.get("category"))
 

@@ -16,6 +16,7 @@ from classifiers.blocklists.algorithms import (
     CODE_WIDTHS,
     MAX_RADIUS,
     MAX_RADIUS_64,
+    UID,
     URL_WIDTHS,
     WIDTHS,
     ListError,
@@ -171,16 +172,19 @@ def test_the_least_and_the_greatest_radius_may_be_had(radius, radius64):
     assert (found["csam"].radius, found["csam"].radius64) == (radius, radius64)
 
 
-def test_a_list_that_holds_urls_only_is_refused_and_none_is_shown():
+def test_a_list_that_holds_nothing_of_the_algorithms_asked_is_refused_and_none_is_shown():
     stored = stored_list([(name, value(name), "A1") for name in URL_WIDTHS], CATEGORIES)
-    with pytest.raises(ListError, match=r"^list 'hotline': expected digests or codes of pictures") as caught:
+    with pytest.raises(ListError, match=r"^list 'hotline': expected entries of md5, sha1, .* found none") as caught:
         feeds_of(stored)
     assert not any(value(name).hex() in str(caught.value) for name in URL_WIDTHS)
 
 
-def test_urls_beside_other_entries_are_left_to_those_who_screen_them():
+def test_urls_beside_other_entries_make_no_case_whatever_their_list_is_for():
     stored = stored_list([(name, value(name), "A1") for name in WIDTHS], CATEGORIES)
-    assert set(feeds_of(stored)["csam"].columns) == set(MATCHED) == WIDTHS.keys() - URL_WIDTHS.keys()
+    assert set(feeds_of(stored)["csam"].columns) == set(MATCHED) == WIDTHS.keys() - {*URL_WIDTHS, UID}
+    found = feeds_of(stored, algorithms=tuple(WIDTHS))
+    assert set(found["csam"].columns) == {*MATCHED, UID}
+    assert set(found["other"].columns) == set(URL_WIDTHS)
 
 
 def test_the_repr_holds_the_name_the_feed_and_counts_only():

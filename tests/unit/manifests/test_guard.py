@@ -22,6 +22,15 @@ def picture(shard: int, number: int) -> bytes:
     return b"\xff\xd8\xff" + hashlib.blake2b(f"{shard} {number}".encode()).digest() * 4
 
 
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def both(shard: int) -> bytes:
+    """What binds the two images of sample 3."""
+    return sha256(sha256(picture(shard, 3)) + sha256(picture(shard, 900)))
+
+
 def key(shard: int, number: int) -> str:
     return f"{shard:05d}{number:04d}"
 
@@ -42,8 +51,9 @@ def honest(tmp_path_factory):
     (root / "release" / "manifest").mkdir(parents=True)
     for shard in range(SHARDS):
         write_tar(root / "data" / f"{shard:05d}.tar", members(shard))
+        several = {3: (2, both(shard))}
         rows = [
-            (f"{shard:05d}", n, key(shard, n), hashlib.sha256(picture(shard, n)).digest(), 1 + (n == 3))
+            (f"{shard:05d}", n, key(shard, n), sha256(picture(shard, n)), *several.get(n, (1, None)))
             for n in range(SAMPLES)
         ]
         path = root / "release" / "manifest" / f"{shard:05d}.parquet"
@@ -105,6 +115,24 @@ def test_what_does_not_belong_is_refused(honest, tmp_path, extra, why):
     assert not any(name in report.problems[0] or key(0, 1) in report.problems[0] for name, _ in extra)
 
 
+@pytest.mark.parametrize("second", [picture(0, 500), picture(0, 3)])
+def test_a_second_image_that_was_swapped_is_found(honest, tmp_path, second):
+    swapped = [(name, second if "second" in name else data) for name, data in members(0)]
+    write_tar(tmp_path / "00000.tar", swapped)
+    report = guard(honest / "release", [tmp_path])
+    assert report.problems == ["00000.tar: sample 4: not in the manifest, or its image was changed"]
+    with pytest.raises(NotInManifestError, match="sample number 4"):
+        list(guarded(read(tmp_path / "00000.tar"), honest / "release"))
+
+
+def test_images_that_changed_places_are_found_and_other_places_in_the_tar_are_not(honest, tmp_path):
+    places = {f"{key(0, 3)}.jpg": picture(0, 900), f"{key(0, 3)}.second.png": picture(0, 3)}
+    write_tar(tmp_path / "a.tar", [(name, places.get(name, data)) for name, data in members(0)])
+    assert guard(honest / "release", [tmp_path]).problem_count == 1
+    write_tar(tmp_path / "a.tar", reversed(members(0)))
+    assert guard(honest / "release", [tmp_path]).problem_count == 0
+
+
 def test_members_that_are_named_may_lie_beside_images(honest, tmp_path):
     write_tar(tmp_path / "00000.tar", [*members(0), (f"{key(0, 1)}.cls", b"7")])
     assert guard(honest / "release", [tmp_path], members=["json", "txt", "cls"]).problem_count == 0
@@ -118,7 +146,7 @@ def test_resharded_samples_pass_and_new_keys_are_counted(honest, tmp_path):
 
 
 def test_a_content_that_is_named_twice_may_come_twice(tmp_path):
-    digest = hashlib.sha256(picture(0, 0)).digest()
+    digest = sha256(picture(0, 0))
     rows = [("s", 0, "a", digest, 1), ("s", 1, "b", digest, 1)]
     (tmp_path / "m.parquet").write_bytes(schema.encode(manifest_table(rows)))
     copies = [(f"{name}.jpg", picture(0, 0)) for name in "abc"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from finished import make_finished
 from leak_kit import SEEDS, caption_of, change, make_settled, url_of
-from scrapes import jpeg, write_tar
+from scrapes import draw, encode, jpeg, write_tar
 
 from manifests import schema
 from manifests.collection import Collection
 from manifests.commits import RecordError
+from manifests.guard import guard
+from manifests.handover import KeptSetError, open_kept
 from manifests.keyed import KeyedError
 from manifests.leaks import find_leaks, scan_newest
 from manifests.verify import verify
@@ -52,6 +55,18 @@ def test_the_story_keeps_what_may_be_kept(settled):
     assert reasons["twice"] == "fault:ambiguous"  # the bytes of a kept sample, set aside for a fault only
     assert reasons["aside"] == "rule:child"  # the URL of a kept sample, set aside and not removed
     assert [row["images"] for row in pq.read_table(manifest(settled.collection, "00")).to_pylist()] == [1, 2]
+
+
+def test_every_image_of_a_kept_sample_is_bound(settled, tmp_path):
+    release = settled.collection / "releases/0001"
+    assert guard(release, [release / "shards"]).problem_count == 0
+    shutil.copytree(release, tmp_path / "releases/0001")
+    with tarfile.open(release / "shards/00.tar") as tar:
+        members = {info.name: tar.extractfile(info).read() for info in tar}
+    write_tar(tmp_path / "releases/0001/shards/00.tar", {**members, "two.png": encode(draw(9), "PNG")}.items())
+    with pytest.raises(KeptSetError, match="sample number 2 does not hold"):
+        list(open_kept(tmp_path, number=1))
+    assert guard(release, [tmp_path]).problem_count == 1
 
 
 def test_an_honest_release_has_no_leak_and_neither_has_one_that_a_later_settle_withholds_from(settled, tmp_path):
@@ -134,6 +149,8 @@ LEAKS = {
     "a url as a caption": put("00", 1, "caption", url_of("withheld")),
     "a key as a url": put("01", 0, "url", "00/removed"),
     "a hex digest as a caption": put("01", 0, "caption", sha256("withheld").hex()),
+    "a digest of several images": put("00", 0, "images_sha256", sha256("removed")),
+    "another digest of several images": put("00", 1, "images_sha256", sha256("withheld")),
     "the index of another": put("00", 0, "index", 0),
     "another shard": put("00", 0, "shard", "01"),
     "a removed row": row_of("removed"),
@@ -167,12 +184,13 @@ def own_cells_too(root: Path, key: str, row: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("lost", ["removed", "withheld"])
 def test_a_url_or_bytes_that_are_not_kept_elsewhere_are_found_though_they_are_the_samples_own(copy, lost):
-    own_cells_too(copy, "kept", {"url": url_of(lost)})
+    of_lost, of_kept = (hashlib.sha256(url_of(key).encode()).digest()[:16] for key in (lost, "kept"))
+    own_cells_too(copy, "kept", {"url": url_of(lost), "url_uid": of_lost})
     change(manifest(copy, "00"), "url", 0, url_of(lost))
     assert list(find_leaks(Collection(copy), 1, SHARDS)) == [
         f"{manifest(copy, '00')}: row 0 has a url that is not kept elsewhere"
     ]
-    own_cells_too(copy, "kept", {"url": url_of("kept"), "sha256": sha256(lost)})
+    own_cells_too(copy, "kept", {"url": url_of("kept"), "url_uid": of_kept, "sha256": sha256(lost)})
     change(manifest(copy, "00"), "url", 0, url_of("kept"))
     change(manifest(copy, "00"), "sha256", 0, sha256(lost))
     change(manifest(copy, "00"), "uid", 0, sha256(lost)[:16])
@@ -186,6 +204,8 @@ def test_a_second_image_of_a_kept_sample_is_joined_too(copy, lost):
     path = copy / "examined/00.parquet"
     keys = pq.read_table(path)["key"].to_pylist()
     change(path, "sha256", keys.index("two") + 1, sha256(lost))
+    bound = hashlib.sha256(sha256("two") + sha256(lost)).digest()
+    change(manifest(copy, "00"), "images_sha256", 1, bound)
     assert list(find_leaks(Collection(copy), 1, SHARDS)) == [
         f"{manifest(copy, '00')}: row 1 has an image that is not kept elsewhere"
     ]

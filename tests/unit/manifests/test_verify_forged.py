@@ -83,6 +83,16 @@ def another_uid(root: Path) -> None:
     rewrite(path, changed(table, "uid", 0, b"\1" * 16))
 
 
+def digest_of_several(root: Path) -> None:
+    path, table = table_of(root, MANIFEST)
+    rewrite(path, changed(table, "images_sha256", 0, b"\1" * 32))
+
+
+def column_less(root: Path) -> None:
+    path, table = table_of(root, MANIFEST)
+    rewrite(path, table.drop_columns(["images_sha256"]))
+
+
 def column_more(root: Path) -> None:
     path, table = table_of(root, MANIFEST)
     rewrite(path, table.append_column("reason", pa.array(["x"] * table.num_rows)))
@@ -192,6 +202,8 @@ FORGED: list[tuple[Callable[[Path], None], str]] = [
     (content_nobody_judged, f"{MANIFEST}: names content that was not judged"),
     (another_samples_content, f"{MANIFEST}: names content that was not judged"),
     (another_uid, f"{MANIFEST}: a uid is not the head of its sha256"),
+    (digest_of_several, f"{MANIFEST}: names content that was not judged"),
+    (column_less, f"{MANIFEST}: columns are not those of a manifest"),
     (column_more, f"{MANIFEST}: columns are not those of a manifest"),
     (kept_against_the_manifest, f"{DECISIONS}: counts differ from its record"),
     (lost_decision, "shard 00000: 7 decisions do not stand for its 8 samples"),

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.starting import write_starter
 
 SMALLEST = 'collection = "c"\n[[input]]\nshards = "a.tar"\n[policy]\nprofile = "lists-only"\n'
+LOG = '[log]\norigin = "a"\ncheckpoint_store = "state"\n'
 
 
 def load(tmp_path: Path, text: str) -> Config:
@@ -40,6 +41,27 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("collection = 'c'\n[policy]\nprofile = 'x'\n", "input: missing"),
         (SMALLEST.replace("lists-only", ""), "[policy] needs either"),
         (SMALLEST + "[members]\ncopied = ['json']\n", "names the extension 'json' twice"),
+        (SMALLEST + LOG, "log: needs either `key`, or `signer` and the `public_key`"),
+        (SMALLEST + LOG + 'key = "k"\npublic_key = "x"\n', "log: needs either `key`, or `signer` and"),
+        (SMALLEST + LOG + 'key = "c/k"\n', "lies in the collection"),
+        (SMALLEST + LOG.replace('"a"', '"a b"') + 'key = "k"\n', "log: 'a b': the name of a log"),
+        (SMALLEST + LOG + 'signer = ["s"]\npublic_key = "x"\n', "log: 'x': not a verifier key"),
+        (
+            SMALLEST + LOG + 'key = "k"\n[[log.anchors]]\nkind = "witness"\nurl = "x"\n',
+            "needs url, vkey and nothing",
+        ),
+        (
+            SMALLEST + LOG + 'key = "k"\n[[log.anchors]]\nkind = "rfc3161"\nroots = "r"\nurl = "f:"\n',
+            "expected http",
+        ),
+        (
+            SMALLEST + LOG + 'key = "k"\n[[log.anchors]]\nkind = "auditor-copy"\nfolder = "c/d"\n',
+            "in the collection",
+        ),
+        (
+            SMALLEST + "[dataset]\nname = ''\ndescription = 'd'\nurl = 'u'\nlicense = 'l'\ncreator = 'c'\n",
+            "dataset: name:",
+        ),
         ("collection = ", "not valid TOML"),
     ],
 )

@@ -15,8 +15,9 @@ from made_lists import hits_of, made_list
 from classifiers.hashes.digests import take_digests
 from manifests.features import HashColumn, ShardFeatures
 from pipeline.hits import cap_hits
+from pipeline.list_signals import list_signal_specs, signal_columns
 from pipeline.policy import SignalSpec, load_policy
-from pipeline.verdicts import decide_samples, list_signal_specs, signal_columns
+from pipeline.verdicts import decide_samples
 
 PHASH = "phash:imagehash-4.3.2.oriented"
 STORED = "pdq:fullres.stored"

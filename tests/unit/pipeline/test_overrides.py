@@ -14,10 +14,11 @@ from made_lists import made_feeds, made_list, stored_list
 from classifiers.blocklists.match import search_column
 from pipeline.errors import ConfigError
 from pipeline.hits import entries_of
+from pipeline.list_signals import list_signal_specs
 from pipeline.matching import match_shard
 from pipeline.overrides import NO_OVERRIDES, read_overrides
 from pipeline.policy import SignalSpec, load_policy
-from pipeline.verdicts import decide_samples, list_signal_specs
+from pipeline.verdicts import decide_samples
 
 POLICY = """
 name = "by-hand"

@@ -17,8 +17,9 @@ from made_lists import decided, hits_of, made_list
 from manifests.decisions import prove_conservation
 from manifests.features import decode_features, encode_features
 from manifests.records import Action, FaultKind, identities_digest
+from pipeline.list_signals import list_signal_specs, signal_columns
 from pipeline.policy import SignalSpec, load_policy
-from pipeline.verdicts import blank_withheld, list_signal_specs, signal_columns
+from pipeline.verdicts import blank_withheld
 
 POLICY = """
 name = "by-hand"
