@@ -21,7 +21,10 @@ KNOWN = (
     SignalSpec("caption.minor", "high", ("caption.minor#77",), None, True),
 )
 # What a run with LAION's metadata columns and text terms adds, and a screen of a table.
-METADATA = (*tuple(SignalSpec(name, "high", (f"{name}#1",), None, True) for name in ("meta.punsafe", "meta.nsfw", "url.minor")), SignalSpec("url.usable", "low", ("url",), None, True))
+METADATA = (
+    *(SignalSpec(name, "high", (f"{name}#1",), None, True) for name in ("meta.punsafe", "meta.nsfw", "url.minor")),
+    SignalSpec("url.usable", "low", ("url",), None, True),
+)
 HARMLESS = {
     "list.csam.exact": 0.0,
     "list.csam.pdq_distance": INF,
