@@ -98,6 +98,10 @@ def publish(
     close = Close.read(home.settled(settles[-1] if settles else 1) / "close.json")
     if number not in (None, close.number) or not close.released:
         raise PublishError(f"{root}: only the release of settle {close.number:04d}, the newest, may be handed out")
+    if not home.current.is_file() or home.current.read_text() != f"{close.number:04d}\n":
+        raise PublishError(
+            f"{home.current}: does not name settle {close.number:04d}, which was not finished: settle"
+        )
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise PublishError(f"{to}: exists already; name a folder that does not")
     salt = read_secret(home)

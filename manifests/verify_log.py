@@ -44,7 +44,7 @@ def verify_evidence(collection: Collection, close: Close, report: Report) -> tup
         return {"evidence.json"}, set()
     if evidence.close != hashlib.sha256(close.encode()).hexdigest() or evidence.number != close.number:
         report.problems.append(f"{settled / 'evidence.json'}: is of another close")
-    named: tuple[set[str], set[str]] = {"evidence.json", "checkpoint"}, set()
+    named: tuple[set[str], set[str]] = {"evidence.json"}, set()
     for item in evidence.files:
         path = collection.path_of(item.name)
         named[path.parent == release].add(path.name)
@@ -185,10 +185,11 @@ class _Replay:
         named = {"summary.json": settle.entries["settle"]["summary"], "uids.npy": settle.entries["settle"]["uids"]}
         named |= settle.entries["run-close"]["files"]
         named |= {f"manifest/{name}.parquet": one["manifest"] for name, one in settle.shards.items()}
-        for name, sha256 in named.items():
-            path = release / name
-            if sha256 is None or not path.is_file() or _digest(path) != sha256:
-                yield f"{path}: missing, or not what the log names"
+        changed = {name for name, sha256 in named.items() if sha256 is None or _digest(release / name) != sha256}
+        for name in sorted(changed):
+            yield f"{release / name}: missing, or not what the log names"
+        if "summary.json" in changed:
+            return
         told = json.loads((release / "summary.json").read_bytes())
         if any(told[name] != settle.entries["settle"][name] for name in ("in", "kept", "not_kept", "faults")):
             yield f"{release / 'summary.json'}: counts otherwise than the log"
@@ -197,15 +198,19 @@ class _Replay:
         folder, secret = self._collection.settled(settle.number), read_secret(self._collection)
         committer = Committer(secret, settle.number)
         close, evidence = Close.read(folder / "close.json"), Evidence.read(folder / "evidence.json")
-        plan = json.loads((folder / "plan.json").read_bytes())
-        decide = plan["decide"]
-        values = {
-            "policy": {name: decide[name] for name in ("policy", "policy_digest", "policy_text")},
-            "model": plan["examine"],
-            "list": decide["lists"],
-            "canary": {"asked": close.canaries, "found": close.canaries},
-            "override": decide["overrides"],
-        }
+        try:
+            plan = json.loads((folder / "plan.json").read_bytes())
+            decide = plan["decide"]
+            values = {
+                "policy": {name: decide[name] for name in ("policy", "policy_digest", "policy_text")},
+                "model": plan["examine"],
+                "list": decide["lists"],
+                "canary": {"asked": close.canaries, "found": close.canaries},
+                "override": decide["overrides"],
+            }
+        except (OSError, ValueError, LookupError, TypeError):
+            yield f"{folder / 'plan.json'}: missing, or not a plan of ours"
+            return
         entries = settle.entries
         told = {name: (entries[name]["value"], value) for name, value in values.items()}
         told["close"] = (entries["settle"]["close"], hashlib.sha256(close.encode()).hexdigest())
@@ -240,6 +245,8 @@ class _Replay:
             yield f"{path}: its records do not lead to the root in the log"
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

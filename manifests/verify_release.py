@@ -77,10 +77,10 @@ def uid_problems(release: Path, close: Close) -> Iterator[str]:
     seen = np.zeros(len(uids) + 1, np.bool_)
     for shard in close.shards:
         try:
-            table = schema.read(release / "manifest" / f"{shard}.parquet")
-        except schema.TableError:
+            column = schema.read(release / "manifest" / f"{shard}.parquet")["uid"]
+        except (schema.TableError, KeyError):
             continue  # told with the shard's settle record
-        wanted = np.frombuffer(b"".join(table["uid"].to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
+        wanted = np.frombuffer(b"".join(column.to_pylist()), ">u8").reshape(-1, 2).astype("<u8")
         keys = np.ascontiguousarray(wanted).view(uids.dtype).reshape(-1)
         places = np.searchsorted(uids, keys)
         seen[places] = True

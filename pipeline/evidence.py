@@ -68,6 +68,7 @@ def _write_evidence(setup: Setup, close: Close, checkpoint: bytes | None, logger
         data = canonical_json(logger.committer.openings)
         durable.write(settled / "openings.json", data, replace=True, mode=RESTRICTED_FILE_MODE)
         files.append(FileDigest.of(collection.name_of(settled / "openings.json"), data))
+        files.append(FileDigest.of(collection.name_of(settled / "checkpoint"), checkpoint))
         if close.released:
             files += _attest(setup, close, checkpoint, logger, files)
     evidence = Evidence(

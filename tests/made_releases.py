@@ -62,6 +62,8 @@ def settle(root: Path, number: int, fates: Fates, *, content=content, released: 
         release_summary=None,
     )  # fmt: skip
     close.write(home.settled(number) / "close.json", replace=False, mode=0o600)
+    if released:
+        home.current.write_text(f"{number:04d}\n")
     return root
 
 

@@ -81,8 +81,8 @@ def check_end(scrape: Scrape, end: Stopped, message: str) -> None:
     assert message in error
     assert "Traceback" not in error
     assert list(scrape.collection.rglob(".tmp-*")) == []
+    # A settle may be closed by then: it counts once `current` names it, after reports and statements.
     assert not (scrape.collection / "current").exists()
-    assert not list(scrape.collection.glob("settled/*/close.json"))
     collection = Collection(scrape.collection)
     for shard in collection.committed_shards():
         commit = ExamineCommit.read(collection.commit(shard))
