@@ -18,7 +18,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -97,6 +97,7 @@ class KnownKeys:
 
     def __init__(self, keys: NDArray[np.bytes_]) -> None:
         self._keys = np.ascontiguousarray(keys)
+        self._heads = _heads(self._keys)
         self._begins = np.zeros(1 << max(len(keys) * _BITS_A_KEY, 1).bit_length(), np.bool_)
         self._begins[self._low_bits(self._keys)] = True
 
@@ -104,13 +105,28 @@ class KnownKeys:
         """Return which of `keys` are known, and their places among the known; the empty key is none."""
         maybe = np.flatnonzero(self._begins[self._low_bits(keys)])
         asked = keys[maybe]
-        place = np.searchsorted(self._keys, asked)
-        place[place == len(self._keys)] = 0
-        known = (self._keys[place] == asked) & (asked != b"") if len(self._keys) else np.zeros(len(asked), np.bool_)
+        place = self._places(_heads(asked), self._heads)
+        if not len(self._keys):
+            return maybe[:0], place[:0]
+        same = self._keys[place] == asked
+        # Keys whose first half is alike, which chance hardly ever gives, stand together.
+        alike = np.flatnonzero(~same & (self._heads[place] == _heads(asked)))
+        place[alike] = self._places(asked[alike], self._keys)
+        same[alike] = self._keys[place[alike]] == asked[alike]
+        known = same & (asked != b"")
         return maybe[known], place[known]
+
+    @staticmethod
+    def _places(asked: NDArray[Any], among: NDArray[Any]) -> NDArray[np.int64]:
+        return np.minimum(np.searchsorted(among, asked), max(len(among) - 1, 0))
 
     def _low_bits(self, keys: NDArray[np.bytes_]) -> NDArray[np.uint64]:
         return np.ascontiguousarray(keys).view(np.uint64)[::2] & np.uint64(len(self._begins) - 1)
+
+
+def _heads(keys: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """Return the first halves of keys as numbers in the order of the keys: to search numbers costs a fifth."""
+    return np.ascontiguousarray(keys).view(">u8")[::2].astype(np.uint64)
 
 
 def write_keyed(collection: Collection, shard: str, keyed: Keyed, secret: bytes) -> None:

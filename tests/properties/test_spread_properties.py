@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.keyed import Keyed, make_keys
+from manifests.keyed import Keyed, KnownKeys, make_keys
 from manifests.records import Action
 from pipeline.spread import Keys, Spread, find_spread, keyed_entries, merge
 from pipeline.verdicts import RowMarks
@@ -97,3 +97,21 @@ def test_what_was_withheld_before_is_known_by_its_keys_alone(shards):
         images = tuple(key.ljust(16, b"\0") for key in entries[~entries["url"]]["key"].tolist())
         urls = tuple(key.ljust(16, b"\0") for key in entries[entries["url"]]["key"].tolist())
         assert np.array_equal(keyed_entries(Keyed(images, urls)), entries)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4))),
+)
+def test_known_keys_are_found_as_a_dictionary_finds_them(known, asked):
+    """Also where first halves are alike, and of the empty key."""
+
+    def keys_from(pairs):
+        return np.array([b"%08d%08d" % pair if pair != (0, 0) else b"" for pair in pairs], "S16")
+
+    mine = np.sort(keys_from(known - {(0, 0)}))
+    places = {key: place for place, key in enumerate(mine.tolist())}
+    rows, found = KnownKeys(mine).find(keys_from(asked))
+    expected = [(row, places[key]) for row, key in enumerate(keys_from(asked).tolist()) if key in places]
+    assert list(zip(rows.tolist(), found.tolist(), strict=True)) == expected
