@@ -26,6 +26,7 @@ from manifests.case_access import append_access, read_access_record
 from manifests.cases import SealError, open_sealed, recipients_of
 from manifests.records import canonical_json
 from pipeline.errors import ConfigError, VerificationError
+from pipeline.sealing import PRESERVED
 
 _DIGESTS = {f"{crawl}{name}" for crawl in ("", "crawl_") for name in ("md5", "sha1", "sha256")} | {"url_uid"}
 
@@ -84,9 +85,9 @@ def refuse_to_replace(out: Path) -> None:
 
 
 def _pictures(columns: pa.Schema) -> list[str]:
-    """Return the columns that are a picture to who can invert them: embedding and codes."""
+    """Return the columns that are a picture, or are one to who can invert them: embedding and codes."""
     binary = {field.name for field in columns if pa.types.is_fixed_size_binary(field.type)}
-    return [name for name in columns.names if name == "embedding" or name in binary - _DIGESTS]
+    return [name for name in columns.names if name in ("embedding", PRESERVED) or name in binary - _DIGESTS]
 
 
 def _plain(value: object) -> object:

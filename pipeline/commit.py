@@ -11,6 +11,7 @@ and when a later settle withholds more of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ from pipeline.matching import match_shard
 from pipeline.overrides import Overrides
 from pipeline.plan import Plan
 from pipeline.policy import Policy
-from pipeline.sealing import sealed_records, sealed_stamp
+from pipeline.sealing import preserve_bytes, sealed_records, sealed_stamp
 from pipeline.spread import Keys, add_keyed
 from pipeline.verdicts import RowMarks, RowVerdicts, SampleDecisions, decide_samples, judge_rows
 
@@ -45,6 +46,7 @@ class Decider:
     max_near_hits: int
     overrides: Overrides
     search: CodeSearch = search_column
+    preserve_bytes: bool = False
 
     def match(self, features: ShardFeatures) -> pa.Table:
         """Return the list hits of one shard by itself."""
@@ -98,11 +100,13 @@ def commit_shard(
     before: ExamineCommit | None = None,
     why: str = "",
     decisions: SampleDecisions | None = None,
+    source: Path | None = None,
 ) -> ExamineCommit:
     """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
 
     `hits` are the list hits of the rows, as `matching` finds them; `decisions` those of a settle. Where that
-    withholds nothing more, the features stay as they are, and need not have been read in full.
+    withholds nothing more, the features stay as they are, and need not have been read in full. `source` is the tar of
+    the shard, where it is at hand: sealed images are copied from it if the decider preserves them.
 
     Raises:
         RunError: the table does not hold exactly the samples of the inventory (law of conservation).
@@ -128,6 +132,8 @@ def commit_shard(
     sealed = () if before is None else before.sealed
     if decider.recipients:
         records = sealed_records(hidden, features, decisions, hits, decider.lists)
+        if decider.preserve_bytes:
+            records = preserve_bytes(records, source)
         records = records.cast(sealed_stamp(records.schema, plan))
         data, padded = cases.seal(records, samples=facts.samples, recipients=decider.recipients)
         name = collection.sealed_name(facts.shard, settle)

@@ -143,13 +143,15 @@ class PolicyConfig:
 class SealedConfig:
     """Who can open the records of withheld samples (age X25519 public keys), and who takes the cases.
 
-    identities_at: where else to look for secret keys that a run must not be able to read.
+    identities_at: where else to look for secret keys that a run must not be able to read. unsafe_preserve_bytes:
+    the bytes of sealed images go into the sealed file.
     """
 
     recipients: tuple[str, ...] = ()
     case_owner_role: str = ""
     case_owner_contact: str = ""
     identities_at: tuple[Path, ...] = ()
+    unsafe_preserve_bytes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

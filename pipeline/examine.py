@@ -81,6 +81,7 @@ def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> Ex
         settle=settle,
         before=ExamineCommit.read(path) if path.exists() else None,
         why="restored",
+        source=source.path,
     )
 
 
@@ -121,6 +122,7 @@ def retry_samples(
         settle=settle,
         before=commit,
         why="retry",
+        source=source.path,
     )
 
 

@@ -36,6 +36,7 @@ from pipeline.reviews import reviews_digest
 PLAIN_LISTS_STAMP = "unsafe_plain_lists"
 STAND_IN_STAMP = "unsafe_stand_in_models"
 HISTORIC_STAMP = "unsafe_historic_policy"
+PRESERVE_STAMP = "unsafe_preserve_bytes"
 READABLE_STAMP = "unsafe_readable_recipient"
 
 
@@ -242,6 +243,8 @@ def make_decide_plan(
     config: Config, policy: Policy, lists: tuple[ListPlan, ...], overrides: Overrides, *, readable: bool
 ) -> DecidePlan:
     """Put together all that shapes a decision or a release; `readable`: the run could open what it seals."""
+    unsafe = {PLAIN_LISTS_STAMP: config.lists.unsafe_plain_lists, HISTORIC_STAMP: policy.historic}
+    unsafe |= {READABLE_STAMP: readable, PRESERVE_STAMP: config.sealed.unsafe_preserve_bytes}
     return DecidePlan(
         policy=policy.name,
         policy_digest=policy.digest,
@@ -252,11 +255,7 @@ def make_decide_plan(
         max_near_hits_per_entry=config.lists.max_near_hits_per_entry,
         overrides=overrides.record,
         reviews=reviews_digest(Collection(config.collection)),
-        stamps=(
-            *((PLAIN_LISTS_STAMP,) if config.lists.unsafe_plain_lists else ()),
-            *((HISTORIC_STAMP,) if policy.historic else ()),
-            *((READABLE_STAMP,) if readable else ()),
-        ),
+        stamps=tuple(stamp for stamp, is_on in unsafe.items() if is_on),
         shards=config.release.shards,
         max_fault_share_shard=config.release.max_fault_share_shard,
         max_fault_share_run=config.release.max_fault_share_run,

@@ -6,15 +6,19 @@ their stamp. No time stands there: the same samples, lists and policy give the s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from classifiers.blocklists.lists import HashList
 from manifests import schema
 from manifests.features import ShardFeatures
+from manifests.records import Action
 from pipeline.plan import Plan
 from pipeline.verdicts import SampleDecisions
 
@@ -34,6 +38,7 @@ HIT = pa.struct(
         pa.field("capped", pa.bool_()),
     ]
 )
+PRESERVED = "bytes"
 _OF_HIT = ("basis", "algorithm", "entry", "distance", "view", "variant", "capped")
 
 
@@ -49,6 +54,21 @@ def sealed_records(
         if field.name not in table.column_names:
             table = table.append_column(field, decisions.table[field.name].take(rows))
     return table.append_column("hits", pa.array(_hits(hidden, features, hits, lists), pa.list_(HIT)))
+
+
+def preserve_bytes(records: pa.Table, source: Path | None) -> pa.Table:
+    """Return sealed records with the bytes of members that a rule seals; null where they are no longer the same."""
+    kept: list[bytes | None] = [None] * records.num_rows
+    wanted = np.flatnonzero(pc.equal(records["action"], Action.SEAL.name).fill_null(False).to_numpy())
+    if source is not None and source.is_file() and len(wanted):
+        with source.open("rb") as file:
+            for row in wanted.tolist():
+                offset, size, sha256 = (records[name][row].as_py() for name in ("offset", "size", "sha256"))
+                if offset is not None and sha256 is not None:
+                    file.seek(offset)
+                    data = file.read(size)
+                    kept[row] = data if hashlib.sha256(data).digest() == sha256 else None
+    return records.append_column(PRESERVED, pa.array(kept, pa.large_binary()))
 
 
 def sealed_stamp(columns: pa.Schema, plan: Plan) -> pa.Schema:

@@ -126,6 +126,7 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
             before=commit,
             why="withhold",
             decisions=decisions,
+            source=None if source is None else source.path,
         )
     if fresh.any():
         stored, features = features, load_features(collection, commit, without=_NOT_RELEASED)

@@ -6,6 +6,7 @@ made; settling does not.
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -42,6 +43,7 @@ from pipeline.overrides import read_overrides
 from pipeline.plan import ListPlan, Plan, check_same_plan, make_plan, read_recorded
 from pipeline.policy import PolicyError
 from pipeline.resolve import (
+    UnsafeWarning,
     check_hashes,
     make_decide_plan,
     make_examine_plan,
@@ -110,6 +112,9 @@ def load_setup(options: WorkerOptions) -> Setup:
             "`shardscrub cases keys new FILE` and put the public one there"
         )
     check_owner(config, policy)
+    if config.sealed.unsafe_preserve_bytes:
+        text = "unsafe_preserve_bytes: sealed files hold the images that a rule seals"
+        warnings.warn(text, UnsafeWarning, stacklevel=1)
     readable = options.readable
     if readable is None:
         readable = reads_a_recipient(config, options.config.absolute().parent)
@@ -127,7 +132,14 @@ def load_setup(options: WorkerOptions) -> Setup:
         plan,
         heads,
         terms,
-        Decider(lists, policy, config.sealed.recipients, config.lists.max_near_hits_per_entry, overrides),
+        Decider(
+            lists,
+            policy,
+            config.sealed.recipients,
+            config.lists.max_near_hits_per_entry,
+            overrides,
+            preserve_bytes=config.sealed.unsafe_preserve_bytes,
+        ),
         lists_fd,
     )
 
