@@ -105,7 +105,7 @@ def commit_shard(
     """Write a shard's features, sealed records and commit; `before` is the commit that this one replaces.
 
     `hits` are the list hits of the rows, as `matching` finds them; `decisions` those of a settle. Where that
-    withholds nothing more, the features stay as they are, and need not have been read in full. `source` is the tar of
+    withholds nothing more, the features stay as they are, and need not be read in full. `source` is the tar of
     the shard, where it is at hand: sealed images are copied from it if the decider preserves them.
 
     Raises:
