@@ -30,7 +30,7 @@ from manifests.records import FilesError, canonical_json
 
 KEY_BYTES = 16
 _SECRET_BYTES = 32
-_BITS_A_KEY = 16
+_BITS_A_KEY, _MOST_BITS = 16, 28  # a byte each: 256 MB at most
 _LEAST_BYTES = 4096
 
 
@@ -98,7 +98,8 @@ class KnownKeys:
     def __init__(self, keys: NDArray[np.bytes_]) -> None:
         self._keys = np.ascontiguousarray(keys)
         self._heads = _heads(self._keys)
-        self._begins = np.zeros(1 << max(len(keys) * _BITS_A_KEY, 1).bit_length(), np.bool_)
+        bits = min(max(len(keys) * _BITS_A_KEY, 1).bit_length(), _MOST_BITS)
+        self._begins = np.zeros(1 << bits, np.bool_)
         self._begins[self._low_bits(self._keys)] = True
 
     def find(self, keys: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -17,9 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import pyarrow.parquet as pq
-
-from manifests import durable
+from manifests import durable, schema
 from manifests.anchors import CheckpointStore, anchor_all
 from manifests.attest import ReleaseFacts, write_attestations
 from manifests.audit.entries import Committer, encode_entry, records_root, sample_records
@@ -56,8 +54,8 @@ def finish_settle(setup: Setup, close: Close) -> None:
     if not path.exists():
         checkpoint = None if logger is None else logger.log_settle()
         _write_evidence(setup, close, checkpoint, logger)
-    if logger is not None:
-        logger.log_close(Evidence.read(path))
+    if logger is not None and (evidence := Evidence.read(path)).log_size:  # 0: finished before a log was kept
+        logger.log_close(evidence)
     point_current(collection, close)
 
 
@@ -268,7 +266,7 @@ class _Logger:
         folder = self.collection.settled(self.close.number) / "decisions"
         settled = SettleCommit.read(folder / f"{shard}.json")
         examined = ExamineCommit.read(self.collection.commit(shard))
-        table = pq.read_table(folder / settled.decisions.name, use_threads=False)
+        table = schema.read(folder / settled.decisions.name, sha256=settled.decisions.sha256)
         records = sample_records(table, shard=shard, settle=self.close.number, secret=read_secret(self.collection))
         return encode_entry(
             "shard-commit",

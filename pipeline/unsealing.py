@@ -119,7 +119,8 @@ def _open(setup: Setup, commit: ExamineCommit, key: str) -> _Opened:
         records = records.filter(pc.is_in(records["index"], value_set=pa.array(hidden, pa.int32())))
         older = table.filter(pc.invert(pc.is_in(table["index"], value_set=records["index"])))
         table = pa.concat_tables([older, records.select(table.schema.names).cast(table.schema)])
-    table = table.set_column(3, table.schema.field("withheld"), pa.array(np.zeros(table.num_rows, np.bool_)))
+    place = table.schema.get_field_index("withheld")
+    table = table.set_column(place, table.schema.field(place), pa.array(np.zeros(table.num_rows, np.bool_)))
     table = table.sort_by("index")
     if not np.array_equal(np.unique(table["index"].to_numpy()), np.unique(hidden)):
         raise RunError(f"shard {commit.shard}: what it withheld is not in the sealed files that its record names")

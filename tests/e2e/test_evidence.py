@@ -185,3 +185,21 @@ def cut_to(made, size):
     log = Log.open(folder, "example.org/scrub", [NoteKey.of(key)])
     log.append(every[:size])
     kept.write_bytes(log.publish(key))
+
+
+def test_a_log_that_begins_with_a_later_settle_says_nothing_of_the_ones_before(tmp_path):
+    made = Scrape.make(tmp_path)
+    write_plain_shards(made.shards, 1, 2)
+    done = call("run", made.config, "--workers", 1)
+    assert done.code == 0, done.err
+    done = call("keys", "new", made.root / "outside" / "key", "--origin", "example.org/late")
+    made.settings["log"] = {
+        "origin": "example.org/late", "key": "outside/key", "checkpoint_store": "outside/checkpoint",
+    }  # fmt: skip
+    made.write()
+    assert "nothing to do" in call("run", made.config, "--workers", 1).out
+    assert not (made.collection / "log" / "checkpoint").exists()
+    write_list(made.root / "lists" / "known.csv", [("md5", b"9" * 16), ("pdq", b"7" * 32)])
+    assert call("run", made.config, "--workers", 1).code == 0
+    assert {one["settle"] for one in entries(made.collection)} == {2}
+    assert call("verify", made.collection).code == 0
