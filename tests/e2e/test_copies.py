@@ -5,30 +5,8 @@ import json
 
 import pytest
 from in_process import call
+from leak_kit import POLICY
 from scrapes import Scrape, jpeg, outputs, write_list, write_tar
-
-POLICY = """
-name = "words"
-required = ["list.csam.exact", "caption.sexual"]
-[[rule]]
-id = "listed"
-when = "list.csam.exact >= 1"
-action = "SEAL"
-[[rule]]
-id = "hidden"
-when = "caption.sexual >= 1 and caption.minor >= 1"
-action = "REMOVE"
-[[rule]]
-id = "word"
-when = "caption.sexual >= 1"
-action = "REMOVE"
-[[rule]]
-id = "child"
-when = "caption.minor >= 1"
-action = "QUARANTINE"
-[sensitive]
-rules = ["hidden"]
-"""
 
 
 def sample(key, seed, caption="a drawing", url=None):
