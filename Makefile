@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: help setup demo test check bench bench-lists crash scrub verify golden clean
+.PHONY: help setup demo test check bench bench-lists crash scrub nightly verify golden clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ crash: setup ## kill a real run at 30 random moments
 scrub: setup ## run a configuration: make scrub CONFIG=scrub.toml
 	@test -n "$(CONFIG)" || { echo "say which: make scrub CONFIG=scrub.toml" >&2; exit 2; }
 	$(BIN)/shardscrub run $(CONFIG)
+
+nightly: setup ## do what is new since the last night: make nightly CONFIG=scrub.toml
+	@test -n "$(CONFIG)" || { echo "say which: make nightly CONFIG=scrub.toml" >&2; exit 2; }
+	@$(BIN)/shardscrub nightly --config $(CONFIG)
 
 verify: setup ## check a finished collection: make verify RUN=collection
 	@test -n "$(RUN)" || { echo "say which: make verify RUN=collection" >&2; exit 2; }

@@ -26,9 +26,10 @@ from scrapes import Scrape, jpeg, write_tar  # noqa: E402
 
 from classifiers.embedders.open_clip import OpenClipEmbedder  # noqa: E402
 from pipeline.examine import examine_shard  # noqa: E402
+from pipeline.examiners import make_examiner  # noqa: E402
 from pipeline.executors.protocol import WorkerOptions  # noqa: E402
 from pipeline.resolve import UnsafeWarning  # noqa: E402
-from pipeline.setup import begin, load_setup, make_examiner  # noqa: E402
+from pipeline.setup import begin, load_setup  # noqa: E402
 
 SHARDS, SAMPLES, BATCHES = 3, 96, (16, 32, 64)
 

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,15 @@ class Embedder(Protocol):
 
     def with_batch(self, batch: int) -> Embedder:
         """Return this tower for batches of `batch` views."""
+        ...
+
+
+@runtime_checkable
+class Overlapped(Protocol):
+    """An embedder that is at work elsewhere: the caller can go on while a batch is embedded."""
+
+    def start(self, views: Views) -> Callable[[], Embeddings]:
+        """Send at most a batch; what is returned waits for its rows, in the order of sending; raises as `embed`."""
         ...
 
 

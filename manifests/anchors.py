@@ -159,6 +159,13 @@ def split_note(checkpoint: bytes) -> tuple[bytes, Checkpoint]:
         raise AnchorError(f"not a signed checkpoint: {error}") from None
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Nothing but the configured address is contacted, whatever it answers."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nothing: the answer is the redirect's status."""
+
+
 def post(url: str, body: bytes, content_type: str) -> tuple[int, bytes]:
     """Send bytes to a configured address and return status and answer, within bounds of time and size.
 
@@ -169,7 +176,7 @@ def post(url: str, body: bytes, content_type: str) -> tuple[int, bytes]:
     end = time.monotonic() + _ANSWER_S  # allows http and https only
     try:
         try:
-            answer = urllib.request.urlopen(request, timeout=_ANSWER_S)  # noqa: S310 - as above
+            answer = urllib.request.build_opener(_NoRedirect).open(request, timeout=_ANSWER_S)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:

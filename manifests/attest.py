@@ -1,7 +1,7 @@
-"""What a release says of itself: signed statements, `croissant.json`, a signature of the folder.
+"""What a release says of itself: signed statements, `croissant.json`, a bill of materials, a signed folder.
 
 Owns in-toto statements (SLSA provenance v1, SVR v0.2) in DSSE envelopes and OpenSSF model-signing. Leaves Croissant
-to `croissant.py`, and what the facts are to whoever closes a settle.
+to `croissant.py`, CycloneDX to `cyclonedx.py`, and what the facts are to whoever closes a settle.
 
 - A release knows in, kept, not kept and faults: no list, no reason, no count of any stands in what is written here.
 - The property says that samples were processed under a policy, and no more; no SLSA level is claimed.
@@ -24,13 +24,15 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from manifests import durable
 from manifests.commits import FileDigest
 from manifests.croissant import Dataset, croissant
+from manifests.cyclonedx import UsedModel, cyclonedx
 from manifests.records import canonical_json, readable_json
 from manifests.signers import Signer, read_private_key, vkey
 
 STATEMENTS, CROISSANT, FOLDER_SIGNATURE = "shardscrub.intoto.jsonl", "croissant.json", "model.sig"
+MATERIALS = "bom.cdx.json"
 PROPERTY = "shardscrub/processed-under-policy"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_STATEMENT = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
 _PROVENANCE, _RESULT = "https://slsa.dev/provenance/v1", "https://in-toto.io/attestation/svr/v0.2"
 
 
@@ -39,7 +41,8 @@ class ReleaseFacts:
     """What statements about a release are made of; nothing else goes into them.
 
     files: all files of the release so far, by name in it. checkpoint: the signed one that has the settle's entries
-    in it. started, finished: RFC 3339, UTC. model_key: EC key (PEM, 0600) for the signature of the folder.
+    in it. started, finished: RFC 3339, UTC. model_key: EC key (PEM, 0600) for the signature of the folder. models:
+    for a bill of materials, None for none.
     """
 
     number: int
@@ -57,6 +60,7 @@ class ReleaseFacts:
     finished: str
     dataset: Dataset | None = None
     model_key: Path | None = None
+    models: tuple[UsedModel, ...] | None = None
 
     def counts(self) -> dict[str, int]:
         """Return what a release knows of how many."""
@@ -67,21 +71,25 @@ def write_attestations(release: Path, facts: ReleaseFacts, signer: Signer) -> tu
     """Write all that a release says of itself, after everything else in its folder.
 
     Returns:
-        The files written: `croissant.json` where the facts name a data set, the statements, and the signature of
-        the folder where there is a key for it.
+        The files written: `croissant.json` where the facts name a data set, the bill of materials where they have
+        models, the statements, and the signature of the folder where there is a key for it.
 
     Raises:
         SignerError: a key is not usable.
         OSError: a file cannot be written.
     """
     durable.sweep(release)
-    written: list[FileDigest] = []
+    written, described = list[FileDigest](), dict[str, dict[str, Any]]()
     if facts.dataset is not None:
-        text = readable_json(croissant(facts, facts.dataset))
-        durable.write(release / CROISSANT, text, replace=True)
-        written.append(FileDigest.of(CROISSANT, text))
+        described[CROISSANT] = croissant(facts, facts.dataset)
+    if facts.models is not None:
+        described[MATERIALS] = cyclonedx(facts, facts.models, signer.name)
+    for name, value in described.items():
+        text = readable_json(value)
+        durable.write(release / name, text, replace=True)
+        written.append(FileDigest.of(name, text))
     files = (*facts.files, *written)
-    lines = b"".join(sign_statement(one, signer) for one in statements(facts, files, signer))
+    lines = b"".join(sign_statement(one, signer) for one in statements(facts, files, signer.name))
     durable.write(release / STATEMENTS, lines, replace=True)
     written.append(FileDigest.of(STATEMENTS, lines))
     if facts.model_key is not None:
@@ -89,9 +97,9 @@ def write_attestations(release: Path, facts: ReleaseFacts, signer: Signer) -> tu
     return tuple(written)
 
 
-def statements(facts: ReleaseFacts, files: tuple[FileDigest, ...], signer: Signer) -> Iterator[dict[str, Any]]:
-    """Yield provenance and verification result of a release (in-toto Statement v1)."""
-    log, subject = quote(signer.name, safe="/"), [_resource(one.name, one.sha256) for one in files]
+def statements(facts: ReleaseFacts, files: tuple[FileDigest, ...], origin: str) -> Iterator[dict[str, Any]]:
+    """Yield provenance and verification result of a release (in-toto Statement v1), signed by the key of a log."""
+    log, subject = quote(origin, safe="/"), [_resource(one.name, one.sha256) for one in files]
     summary = [{**one, "annotations": facts.counts()} for one in subject if one["name"] == "summary.json"]
     cited = _resource("checkpoint", FileDigest.of("", facts.checkpoint).sha256)
     cited["content"] = base64.b64encode(facts.checkpoint).decode()
@@ -121,20 +129,25 @@ def statements(facts: ReleaseFacts, files: tuple[FileDigest, ...], signer: Signe
         "shardscrub_checkpoint": cited,
     }
     for kind, predicate in ((_PROVENANCE, provenance), (_RESULT, result)):
-        yield {"_type": _STATEMENT, "subject": subject, "predicateType": kind, "predicate": predicate}
+        yield {"_type": STATEMENT, "subject": subject, "predicateType": kind, "predicate": predicate}
 
 
 def sign_statement(statement: dict[str, Any], signer: Signer) -> bytes:
     """Return a statement as one line: a signed DSSE v1 envelope."""
     payload = canonical_json(statement)
-    authenticated = b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
-    signature = base64.b64encode(signer.sign(authenticated)).decode()
-    envelope = {
-        "payloadType": _PAYLOAD_TYPE,
-        "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"keyid": vkey(signer.name, signer.public_key).rpartition("+")[0], "sig": signature}],
-    }
-    return canonical_json(envelope) + b"\n"
+    return envelope(payload, vkey(signer.name, signer.public_key), signer.sign(authenticated(payload)))
+
+
+def authenticated(payload: bytes) -> bytes:
+    """Return what is signed of a payload: DSSE v1's pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
+
+
+def envelope(payload: bytes, verifier_key: str, signature: bytes) -> bytes:
+    """Return the line that carries a payload and its signature."""
+    signatures = [{"keyid": verifier_key.rpartition("+")[0], "sig": base64.b64encode(signature).decode()}]
+    carried = {"payloadType": PAYLOAD_TYPE, "payload": base64.b64encode(payload).decode(), "signatures": signatures}
+    return canonical_json(carried) + b"\n"
 
 
 def _resource(name: str, sha256: str) -> dict[str, Any]:

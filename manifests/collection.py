@@ -136,6 +136,11 @@ class Collection:
         return self.root / "reviews.jsonl"
 
     @property
+    def screens(self) -> Path:
+        """The screens of tables before their download, chained (restricted)."""
+        return self.root / "screens.jsonl"
+
+    @property
     def destroyed(self) -> Path:
         """What was destroyed, when, by whom and why, chained (restricted)."""
         return self.root / "destroyed.jsonl"

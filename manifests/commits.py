@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -61,8 +61,7 @@ class Record:
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
-        value = asdict(self)  # type: ignore[call-overload] # every Record is a dataclass; Protocol cannot say so
-        return canonical_json({"schema": SCHEMA_VERSION, "kind": self.kind, **value}) + b"\n"
+        return canonical_json({"schema": SCHEMA_VERSION, "kind": self.kind, **_values(self)}) + b"\n"
 
     def write(self, path: Path, *, replace: bool, mode: int) -> None:
         """Write the record durably."""
@@ -245,6 +244,17 @@ class Evidence(Record):
     close: str
     log_size: int
     files: tuple[FileDigest, ...]
+
+
+def _values(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any record, or what one is made of
+    """Return the values of a dataclass as JSON has them; unlike `asdict`, it copies no plain ones."""
+    return {item.name: _plain(getattr(record, item.name)) for item in fields(record)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - as above
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _values(value) if is_dataclass(value) else value
 
 
 def _digest_or_none(value: dict[str, Any] | None) -> FileDigest | None:

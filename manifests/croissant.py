@@ -39,7 +39,7 @@ _MEDIA_TYPES = {
     "json": "application/json", "npy": "application/octet-stream", "parquet": "application/x-parquet",
     "tar": "application/x-tar", "html": "text/html",
 }  # fmt: skip
-_LIMITS = (
+LIMITS = (
     "Says what was done, not that the data are clean, safe or compliant: classifiers miss, lists are incomplete. "
     "Unlisted or altered material may remain."
 )
@@ -97,7 +97,7 @@ def croissant(facts: ReleaseFacts, dataset: Dataset) -> dict[str, Any]:
         ],
         "prov:wasGeneratedBy": {"@type": "prov:Activity", "name": made, "prov:endedAtTime": facts.finished},
         "rai:dataPreprocessingProtocol": done,
-        "rai:dataLimitations": _LIMITS + stamps,
+        "rai:dataLimitations": LIMITS + stamps,
         "rai:personalSensitiveInformation": "Captions and URLs are the crawl's; nothing looked for personal data.",
         "rai:dataReleaseMaintenancePlan": "A later release of the collection may hold less; each cites the log.",
     }

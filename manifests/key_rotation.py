@@ -1,13 +1,15 @@
 """How one key that signs a log follows another: a statement that both have signed.
 
-Owns its text: a signed note of one line, canonical JSON. Leaves putting it into the log to others.
+Owns its text, a signed note of one line in canonical JSON, and following it. Leaves logging it to others.
 """
 
 from __future__ import annotations
 
 import json
 
+from manifests.audit.entries import decode_entry
 from manifests.audit.note import NoteKey, open_note, sign_note
+from manifests.audit.tiles import LogError, Tiles
 from manifests.records import SCHEMA_VERSION, FilesError, canonical_json
 from manifests.signers import Signer, SignerError, vkey
 
@@ -39,6 +41,30 @@ def read_rotation(data: bytes) -> tuple[str, str]:
     if text != _text(old, new) or len(signed) != len(keys) or keys[0].name != keys[1].name:
         raise SignerError("not a rotation statement of two keys of one log that both have signed")
     return old, new
+
+
+def signing_keys(log: Tiles, trusted: NoteKey) -> list[tuple[int, NoteKey]]:
+    """Return the keys of a log, oldest first, each with the number of the entry from which on it signs.
+
+    They are those that lead to the trusted key, and from it to later ones, each by a statement that both signed.
+
+    Raises:
+        LogError: an entry cannot be read, or the statements do not lead from key to key, through the trusted one.
+        SignerError: a statement does not verify.
+    """
+    keys = [(0, trusted)]
+    for number, data in enumerate(log.all_entries()):
+        if b'"kind":"key-rotation"' in data:
+            stated = read_rotation(decode_entry(data, number)["statement"].encode())
+            old, new = map(NoteKey.parse, stated)
+            keys = [*(keys if len(keys) > 1 else [(0, old)]), (number, new)]
+            if keys[-2][1] != old:
+                raise LogError(f"{log.folder}: entry {number} says that a key follows another than the last one")
+    if trusted not in (key for _, key in keys):
+        raise LogError(
+            f"{log.folder}: the key that is trusted is none that signed this log, says its record of keys"
+        )
+    return keys
 
 
 def _text(old: str, new: str) -> str:

@@ -56,10 +56,17 @@ def read_chain(path: Path, keys: set[str]) -> tuple[list[dict[str, Any]], list[s
     return records, heads
 
 
-def chain_state(path: Path) -> dict[str, object]:
-    """Return what tells a chain from every other, and from its earlier states."""
-    data = path.read_bytes() if path.exists() else b""
-    return {"lines": data.count(b"\n"), "sha256": hashlib.sha256(data).hexdigest()}
+def logged_events(collection: Collection) -> dict[str, list[object]]:
+    """Return, by kind of log entry, each state so far of what people did: the empty one first."""
+    published = sorted(path.name for path in collection.publications.glob("*"))
+    states: dict[str, list[object]] = {"publish": [published[:count] for count in range(len(published) + 1)]}
+    chains = {"review": collection.reviews, "destroy": collection.destroyed, "screen": collection.screens}
+    for kind, path in chains.items():
+        data, so_far, states[kind] = path.read_bytes() if path.exists() else b"", hashlib.sha256(), []
+        for lines, line in enumerate([b"", *data.splitlines(keepends=True)]):
+            so_far.update(line)
+            states[kind].append({"lines": lines, "sha256": so_far.hexdigest()})
+    return states
 
 
 def append(path: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -176,7 +183,8 @@ def _written(collection: Collection, path: Path) -> date | None:
 def destroy(collection: Collection, files: Sequence[Path], **about: object) -> None:
     """Record the destruction of `files`, then do it; what an interrupted one recorded is finished.
 
-    about: tier, settle, on, by, agreed, why.
+    about: tier, settle, on, by, agreed, why. Files of another tier than `TIERS` lie outside of the collection, and
+    are recorded by the tier and their own name.
 
     Raises:
         RecordError: the chain of records is broken.
@@ -184,7 +192,9 @@ def destroy(collection: Collection, files: Sequence[Path], **about: object) -> N
     """
     records, _ = read_chain(collection.destroyed, _DESTRUCTION_KEYS)
     known = {item for one in records for item in one["files"].items()}
-    fresh = dict({collection.name_of(path): _digest(path) for path in files}.items() - known)
+    inside = about["tier"] in TIERS
+    named = {collection.name_of(one) if inside else f"{about['tier']}/{one.name}": _digest(one) for one in files}
+    fresh = dict(named.items() - known)
     if fresh:
         append(collection.destroyed, [{**about, "files": fresh}])
     for path in reversed(files):  # the summary of a release goes before its tables: what lacks it is none

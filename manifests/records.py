@@ -39,10 +39,10 @@ class FaultKind(StrEnum):
     MISSING_FROM_SHARD = "missing_from_shard"  # the sidecar promises it, the tar does not hold it
     CUT_SHORT = "cut_short"  # the tar ends inside this member
     NO_IMAGE = "no_image"
-    AMBIGUOUS = "ambiguous"  # two members with one extension
+    AMBIGUOUS = "ambiguous"  # two members with one extension, or rows with one key
     UNJUDGED_MEMBER = "unjudged_member"  # another media type that the configuration does not name
     UNSAFE_NAME = "unsafe_name"  # absolute, or climbs out of the folder
-    BAD_NAME = "bad_name"  # not UTF-8
+    BAD_NAME = "bad_name"  # not UTF-8, or a row without a key
     LINK_MEMBER = "link_member"  # a link, device or sparse member instead of bytes
     BAD_URL = "bad_url"  # of a row to be downloaded: none, or none that http and https know
     # The bytes of one image, or of a text.

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from manifests.audit.log import CHECKPOINT
 from manifests.collection import Collection
 from manifests.commits import Close, ExamineCommit, FileDigest, RecordError, SettleCommit
 from manifests.lifetime import read_destroyed
@@ -124,10 +125,10 @@ def gather(collection: Collection, number: int, *, imported: Mapping[str, str] |
         else:
             decided.add(path, commit.decisions.sha256)
     inputs.listing = _listing(lines)
-    by_reason = tuple(("", *item) for item in sorted(close.counts.reasons.items()))
+    by_reason = (("KEEP", "", close.counts.keep), *(("", *item) for item in sorted(close.counts.reasons.items())))
     hidden = ("policy_text", "overrides")
     return Facts(
-        public=_release_facts(close, files, collection.root / "log" / "checkpoint"),
+        public=_release_facts(close, files, collection.log / CHECKPOINT),
         close=replace(close, shards={}),
         examine=examine,
         decide={name: value for name, value in decide.items() if name not in hidden},

@@ -154,7 +154,7 @@ class _Filler(string.Formatter):
             return f"{share:.{2 if share in (0, 1) or 1e-4 <= share <= 0.9999 else 7}%}"
         if spec == "size":
             unit = min(4, (len(str(value)) - 1) // 3)
-            return f"{value / 1000**unit:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[unit]}"
+            return f"{value / 1000**unit:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[unit]}"
         if spec == "04d":
             return f"{value:04d}"
         if spec:

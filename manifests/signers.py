@@ -126,9 +126,7 @@ def check_signature(public_key: bytes, signature: bytes, message: bytes, what: s
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise SignerError(
-            f"{what}: the signature does not verify under the public key that is configured"
-        ) from None
+        raise SignerError(f"{what}: the signature does not verify under the public key") from None
 
 
 def read_private_key(path: Path, kind: type[KeyT], *, outside: Path) -> KeyT:

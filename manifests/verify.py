@@ -31,6 +31,7 @@ from manifests.leaks import find_leaks
 from manifests.lifetime import REVIEW_KEYS, read_chain, read_destroyed
 from manifests.publish import PublishError, handed_out, recorded
 from manifests.records import Action, canonical_json, digest_json, identities_digest, readable_json
+from manifests.screens import verify_screen
 from manifests.verify_log import verify_evidence, verify_log
 from manifests.verify_release import Report, file_problems, verify_current, verify_names, verify_release
 
@@ -41,15 +42,17 @@ _SETTLED_NAMES = {"changes.parquet", "close.json", "plan.json", "summary.json", 
 _FOLDERS = {"examined", "settled", "releases", "sealed", "journal", "publications", "log"}
 
 
-def verify(root: Path, *, public_key: str = "", since: Path | None = None) -> Report:
-    """Check the collection at `root`, or what of it is at hand; see `verify_log` for the key and the checkpoint.
+def verify(root: Path, *, public_key: str = "", since: Path | None = None, model_key: Path | None = None) -> Report:
+    """Check the collection at `root`, or what of it is at hand; see `verify_log` for the keys and the checkpoint.
 
     Raises:
         RecordError: there is no collection there.
     """
     collection, report = Collection(root), Report()
+    if (root / "decisions").is_dir():
+        return verify_screen(root)
     if not collection.examine_plan.is_file() and (collection.log / CHECKPOINT).is_file():
-        verify_log(collection, report, public_key=public_key, since=since)
+        verify_log(collection, report, public_key=public_key, since=since, model_key=model_key)
         return report
     if not collection.examine_plan.is_file():
         raise RecordError(f"{root}: not a collection (no {collection.examine_plan.name})")
@@ -64,11 +67,12 @@ def verify(root: Path, *, public_key: str = "", since: Path | None = None) -> Re
     released = [number for number in numbers if _verify_settle(collection, number, numbers[-1], commits, report)]
     verify_current(collection, released, report)
     _verify_publications(collection, report)
-    verify_log(collection, report, public_key=public_key, since=since)
+    verify_log(collection, report, public_key=public_key, since=since, model_key=model_key)
     verify_names(collection.settled(1).parent, {f"{number:04d}" for number in numbers}, report)
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
-    records, roots = (collection.reviews, collection.destroyed, collection.holds), collection.roots()
+    records = (collection.reviews, collection.destroyed, collection.holds, collection.screens)
+    roots = collection.roots()
     files = (collection.examine_plan, collection.current, collection.secret, collection.roots_record, *records)
     verify_names(root, _FOLDERS | {path.name for path in files}, report)
     for home in sorted(set(roots.values())):

@@ -29,7 +29,8 @@ from pipeline.errors import CanaryError
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.matching import find_hits, gather_queries
-from pipeline.measure import Models, digest_members, measure
+from pipeline.measure import digest_members, measure
+from pipeline.sheet import Models
 
 NAME = "_canary"
 

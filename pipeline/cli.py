@@ -7,12 +7,9 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,17 +17,19 @@ import typer
 
 from manifests.records import FilesError
 from pipeline.cli_cases import cases_app
+from pipeline.cli_download import download_app
 from pipeline.cli_evidence import evidence_app
 from pipeline.cli_handover import handover_app
 from pipeline.cli_keys import keys_app
 from pipeline.cli_lifetime import lifetime_app
 from pipeline.cli_lists import lists_app
 from pipeline.cli_models import models_app
+from pipeline.cli_nightly import nightly_app
 from pipeline.cli_policy import policy_app
 from pipeline.cli_reading import Run, print_stamps, reading_app
 from pipeline.cli_report import report_app
 from pipeline.cli_screen import screen_app
-from pipeline.errors import ConfigError, ExitCode, RunError, ScrubError
+from pipeline.errors import ConfigError, ExitCode, ScrubError
 
 if TYPE_CHECKING:
     from pipeline.executors.protocol import WorkerOptions
@@ -53,6 +52,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration (TOML).")]
 Workers = Annotated[int | None, typer.Option(help="Shards at a time; 0 is one a core, or one a GPU.", min=0)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Serial = Annotated[bool, typer.Option("--serial", help="One shard after the other, nothing side by side.")]
+Profiled = Annotated[bool, typer.Option("--profile", help="Say where the time went.")]
 
 
 @app.command()
@@ -74,16 +75,20 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
     workers: Workers = None,
     device: Device = "auto",
+    serial: Serial = False,
+    profile: Profiled = False,
 ) -> None:
     """Examine every shard, then settle them all into a release."""
-    setup, options, count = _prepare(config, workers, device)
+    from pipeline.prepare import prepare
+
+    setup, options, count = prepare(config, 1 if serial else workers, device)
     if dry_run:
         from pipeline.dry_run import describe
 
         for line in describe(setup, workers=count):
             typer.echo(line)
         return
-    examined = _examine(setup, options, count, _part("1/1"))
+    examined = _examine(setup, options, count, _part("1/1"), profile=profile)
     _settle(setup, options, count, examined)
 
 
@@ -94,10 +99,14 @@ def examine(
     part: Annotated[str, typer.Option(help="Share i of n of the shards, written i/n, for array jobs.")] = "1/1",
     workers: Workers = None,
     device: Device = "auto",
+    serial: Serial = False,
+    profile: Profiled = False,
 ) -> None:
     """Examine shards: digests, hashes, embeddings, scores. Leaves deciding a release to settle."""
-    setup, options, count = _prepare(config, workers, device)
-    _examine(setup, options, count, _part(part))
+    from pipeline.prepare import prepare
+
+    setup, options, count = prepare(config, 1 if serial else workers, device)
+    _examine(setup, options, count, _part(part), profile=profile)
 
 
 @app.command()
@@ -117,6 +126,7 @@ def settle(
     device: Device = "auto",
 ) -> None:
     """Decide all examined shards from stored features and write a release."""
+    from pipeline.prepare import prepare
     from pipeline.unsealing import Opening
 
     named = tuple(lists or ())
@@ -125,7 +135,7 @@ def settle(
     opening = Opening(identity, by, why, access_record) if identity and access_record else None
     if opening is not None:
         opening.read_key()
-    setup, options, count = _prepare(
+    setup, options, count = prepare(
         config, workers, device, policy=policy, lists=named, shards=shards, from_stored=True,
         readable=opening is not None or None,
     )  # fmt: skip
@@ -144,6 +154,7 @@ def retry(
 ) -> None:
     """Examine quarantined samples again, then settle."""
     from manifests.records import FaultKind
+    from pipeline.prepare import prepare, require_examined
     from pipeline.runs import retry as retry_all
     from pipeline.status import closed_collection, noted_config
 
@@ -151,47 +162,11 @@ def retry(
     for text in wanted:
         if text not in set(FaultKind):
             raise ConfigError(f"--reasons: {text!r} is no fault reason; they are {', '.join(FaultKind)}")
-    setup, options, count = _prepare(noted_config(closed_collection(collection)), workers, device)
+    setup, options, count = prepare(noted_config(closed_collection(collection)), workers, device)
     examined = retry_all(setup, options, workers=count, reasons=wanted)
-    _raise_errors(examined)
+    require_examined(examined)
     typer.echo(f"examined {examined.done} samples again")
     _settle(setup, options, count, examined)
-
-
-def _prepare(
-    config: Path,
-    workers: int | None,
-    device: str,
-    *,
-    policy: str = "",
-    lists: Sequence[str] = (),
-    shards: bool | None = None,
-    from_stored: bool = False,
-    readable: bool | None = None,
-) -> tuple[Setup, WorkerOptions, int]:
-    from pipeline.executors.protocol import WorkerOptions
-    from pipeline.resolve import READABLE_STAMP, check_releasable
-    from pipeline.setup import load_setup
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
-    given = (config.absolute(), device, policy, tuple(lists), shards, from_stored)
-    options = WorkerOptions(*given, readable=readable)
-    setup = load_setup(options)
-    check_releasable(setup.config, setup.decider.policy)
-    readable = READABLE_STAMP in setup.plan.stamps
-    resolved = setup.plan.examine.device
-    options = replace(options, device=resolved, lists_fd=setup.lists_fd, readable=readable)
-    wanted = setup.config.run.workers if workers is None else workers
-    return setup, options, wanted or _default_workers(setup)
-
-
-def _default_workers(setup: Setup) -> int:
-    if setup.plan.examine.device == "cuda":
-        import torch
-
-        return max(1, torch.cuda.device_count())
-    return max(1, min(len(os.sched_getaffinity(0)), len(setup.sources)))
 
 
 def _part(text: str) -> Part:
@@ -203,29 +178,26 @@ def _part(text: str) -> Part:
     return Part(int(first), int(second))
 
 
-def _examine(setup: Setup, options: WorkerOptions, workers: int, part: Part) -> Examined:
+def _examine(setup: Setup, options: WorkerOptions, workers: int, part: Part, *, profile: bool) -> Examined:
+    from pipeline.prepare import require_examined
     from pipeline.runs import examine_all
 
     typer.echo(f"examine plan {setup.plan.examine_digest[:12]}, decide plan {setup.plan.decide_digest[:12]}")
     examined = examine_all(setup, options, workers=workers, part=part)
-    _raise_errors(examined)
+    require_examined(examined)
     typer.echo(f"examined {examined.done} shards; {examined.skipped} were examined before")
+    if examined.profile is not None:
+        for line in examined.profile.summary(setup.config.run.price_per_hour):
+            typer.echo(line)
+        for line in examined.profile.lines() if profile else ():
+            typer.echo(line)
     return examined
-
-
-def _raise_errors(examined: Examined) -> None:
-    if examined.errors:
-        worst = max(examined.errors, key=lambda item: item.exit_code == ExitCode.FAILED)
-        text = "\n".join(item.error for item in examined.errors)
-        error = RunError(f"{text}\n{len(examined.errors)} shards were not examined; run again to go on")
-        error.exit_code = worst.exit_code
-        raise error
 
 
 def _settle(
     setup: Setup, options: WorkerOptions, workers: int, examined: Examined | None, opening: Opening | None = None
 ) -> None:
-    from pipeline.errors import InputError
+    from pipeline.prepare import require_released
     from pipeline.settles import settle_all
     from pipeline.status import totals
 
@@ -236,8 +208,7 @@ def _settle(
     print_stamps(close.stamps)
     for line in totals(close):
         typer.echo(line)
-    if not close.released:
-        raise InputError("\n".join(close.refused) + f"\nsettle {close.number:04d} released nothing")
+    require_released(close)
     typer.echo(f"release   {setup.collection.release(close.number)}")
 
 
@@ -252,6 +223,8 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 app.add_typer(reading_app)
 app.add_typer(screen_app)
+app.add_typer(download_app)
+app.add_typer(nightly_app)
 app.add_typer(handover_app)
 app.add_typer(lifetime_app)
 app.add_typer(report_app)

@@ -46,11 +46,12 @@ def show(config: ConfigFile) -> None:
 @keys_app.command("rotate")
 def rotate(
     config: ConfigFile,
-    file: NewFile,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Where to write a new key.")] = None,
     *,
     statement: Annotated[Path, typer.Option(help="Where to write who follows whom, signed by both keys.")],
+    to: Annotated[Path | None, typer.Option(help="Instead of FILE: the configuration with the next [log].")] = None,
 ) -> None:
-    """Make the key that follows the configured one, and state so for the log; then change [log] key."""
+    """State which key follows the configured one, signed by both: a new one, or that of the next configuration."""
     from manifests import durable
     from manifests.key_rotation import rotation
     from manifests.signers import FileSigner, check_place, new_key, vkey
@@ -58,9 +59,15 @@ def rotate(
     old, collection = _configured(config)
     if statement.exists():
         raise ConfigError(f"{statement}: exists already")
-    check_place(file, collection)
-    new_key(file)
-    follower = FileSigner.read(old.name, file, outside=collection)
+    if (file is None) == (to is None):
+        raise ConfigError("expected either FILE, for a new key, or --to with the configuration that names the next")
+    old.sign(b"a trial")  # before anything is written
+    if to is not None:
+        follower, _ = _configured(to)
+    elif file is not None:
+        check_place(file, collection)
+        new_key(file)
+        follower = FileSigner.read(old.name, file, outside=collection)
     durable.write(statement, rotation(old, follower), replace=False)
     typer.echo(vkey(follower.name, follower.public_key))
 

@@ -75,6 +75,9 @@ def verify(
     since: Annotated[
         Path | None, typer.Option(help="An older checkpoint, which the log must continue.", exists=True)
     ] = None,
+    model_key: Annotated[
+        Path | None, typer.Option(help="The public key (PEM) of the signatures model.sig.", exists=True)
+    ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also hash the input again.")] = False,
 ) -> None:
     """Check a collection from its files alone: counts, identities, digests, the log."""
@@ -82,7 +85,7 @@ def verify(
     from manifests.verify import verify as verify_files
 
     try:
-        report = verify_files(collection, public_key=public_key, since=since)
+        report = verify_files(collection, public_key=public_key, since=since, model_key=model_key)
         if deep:
             from pipeline.input_digests import compare_input
 

@@ -25,6 +25,7 @@ def report(
     """Write what a settle did as pages: one for a release, one with all counts (restricted)."""
     from manifests.report_page import write_reports
     from pipeline.cli_lists import open_store
+    from pipeline.lists.report import import_days
     from pipeline.status import closed_collection, newest_close
 
     home = closed_collection(collection)
@@ -36,8 +37,6 @@ def report(
     imported: dict[str, str] = {}
     if lists is not None:
         with open_store(lists, None) as store:
-            standing = [name for name in store.ids() if store.withdrawn(name) is None]
-            every = [store.manifest(name, version) for name in standing for version in store.versions(name)]
-        imported = {f"{one.id}@{one.version}": one.imported_at[:10] for one in every}
+            imported = import_days(store)
     for file in write_reports(home, number, to=to, imported=imported):
         typer.echo(f"wrote {to / file.name}")

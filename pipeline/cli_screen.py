@@ -27,13 +27,16 @@ def screen(
     lists: Annotated[
         list[str] | None, typer.Option("--list", help="ID[@VERSION] of a list to use, not the configured ones.")
     ] = None,
+    collection: Annotated[
+        Path | None, typer.Option(help="The collection whose withheld samples are known, not the configured one.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Parts at a time; 0 is one a core.", min=0)] = 0,
 ) -> None:
     """Decide which rows of tables to download, from lists, scores and words; fetches nothing."""
     from pipeline.screen_job import ScreenOptions
     from pipeline.screen_run import screen_all
 
-    options = ScreenOptions(tuple(tables), config.absolute(), to, policy, tuple(lists or ()))
+    options = ScreenOptions(tuple(tables), config.absolute(), to, policy, tuple(lists or ()), collection)
     summary = screen_all(options, workers=workers or len(os.sched_getaffinity(0)))
     print_stamps(tuple(summary["stamps"]))
     for name in ("in", "kept", "not_kept", "faults"):

@@ -18,21 +18,16 @@ from classifiers.hashes.views import VIEW_NAMES
 from classifiers.image.registry import NetSettings
 from manifests.croissant import Dataset
 from pipeline.config_values import TableReader
+from pipeline.download.settings import DownloadConfig
 from pipeline.errors import ConfigError
+from pipeline.input_config import InputConfig
 from pipeline.log_config import LogConfig, check_log
 from pipeline.metadata import MetadataColumn
+from pipeline.nightly_config import NightlyConfig, check_nightly
+from pipeline.remote_config import RemoteConfig
 
 THUMBNAIL = "thumbnail"
 VIEWS = (*VIEW_NAMES, THUMBNAIL)
-
-
-@dataclass(frozen=True, slots=True)
-class InputConfig:
-    """Where shards lie: one tar, a glob or a `{000..127}` range, or a list of these."""
-
-    shards: str | tuple[str, ...]
-    prefix: str = ""
-    sidecar: Literal["auto", "none"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +183,16 @@ class PublishConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How the work is spread; workers = 0 means one a core, or one a GPU."""
+    """How the work is spread; workers = 0 means one a core.
+
+    share_model: one process holds the model for all workers, as on a GPU. price_per_hour: of the machine.
+    """
 
     workers: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
+    share_model: bool = False
+    price_per_hour: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,9 @@ class Config:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     screen: ScreenConfig = field(default_factory=ScreenConfig)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
     log: LogConfig | None = None
     dataset: Dataset | None = None
     unsafe_stand_in_models: bool = False
@@ -283,8 +286,9 @@ def _check(path: Path, config: Config) -> None:
             raise ConfigError(f"{path}: two {what} {duplicate!r}; each needs its own")
     if config.log is not None:
         check_log(path, config.log, [config.collection, *config.roots.values()])
-    if config.list and config.lists.store is None:
+    if (config.list or config.nightly.lists) and config.lists.store is None:
         raise ConfigError(f"{path}: [[list]] needs [lists] store, the folder that `shardscrub lists import` fills")
+    check_nightly(path, config.nightly, [config.collection, *config.roots.values()])
     named = (config.members.text, config.members.copied, config.members.left_out)
     for extension in sorted({name for group in named for name in group}):
         if sum(extension in group for group in named) > 1:

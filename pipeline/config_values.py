@@ -31,8 +31,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_fault_share_shard": (0, 1),
     "max_fault_share_run": (0, 1),
     "threads": (1, 1024),
+    "price_per_hour": (0, 1e6),
     **dict.fromkeys(("release_days", "restricted_days", "journal_days", "sealed_days"), (0, 36500)),
     "signer_timeout_s": (1, 600),
+    "attempts": (1, 100),
+    "silence_s": (1, 3600),
+    "fetch_s": (0.1, 3600),
+    "max_redirects": (0, 50),
+    "host_rate": (0.01, 1_000_000),
+    **dict.fromkeys(("host_connections", "connections"), (1, 4096)),
+    "rows_per_shard": (1, 1_000_000),
+    "retry_after_s": (0, 86_400),
 }
 
 

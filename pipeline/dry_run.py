@@ -11,11 +11,12 @@ from dataclasses import asdict, replace
 
 from manifests.tars import index_tar
 from pipeline.errors import ConfigError
+from pipeline.examiners import make_examiner
 from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.measure import digest_members, measure
 from pipeline.policy_preview import sweep_scores
-from pipeline.setup import Setup, make_examiner, settle_search
+from pipeline.setup import Setup, settle_search
 
 TIMED_SAMPLES = 128
 COUNTED_SHARDS = 20
@@ -51,7 +52,7 @@ def describe(setup: Setup, *, workers: int) -> Iterator[str]:
 
 def _count(sources: list[ShardSource]) -> tuple[int, bool]:
     counted = sources[:COUNTED_SHARDS]
-    found = sum(len({member.key for member in index_tar(source.path).members}) for source in counted)
+    found = sum(len({member.key for member in index_tar(source.opened().path).members}) for source in counted)
     exact = len(counted) == len(sources)
     return (found, True) if exact else (round(found / len(counted) * len(sources)), False)
 

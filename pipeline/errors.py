@@ -5,7 +5,8 @@
     |- InputError         a shard is damaged, changed or missing, or faults exceed the bound  exit 4
     |- VerificationError  the files do not agree with each other                              exit 3
     |- RunError           the run itself failed (a worker died, the disk is full)             exit 1
-    |  `- CanaryError     a canary was missed: the run stops at once                          exit 1
+    |  |- CanaryError     a canary was missed: the run stops at once                          exit 1
+    |  `- DeviceError     the process that holds the model is gone: as above                  exit 1
 
 An error is about the run and stops it; a fault (`manifests.records.FaultKind`) is about one sample and is
 recorded. Messages name file, key or row, what was expected and found, and what to do: never a URL, a caption
@@ -25,6 +26,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     VERIFICATION = 3
     INPUT = 4
+    BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
     INTERRUPTED = 130
 
 
@@ -38,8 +40,24 @@ class RunError(ScrubError):
     """The run itself failed; run it again and it goes on where it stopped."""
 
 
+class BusyError(RunError):
+    """Another process is doing this very work."""
+
+    exit_code = ExitCode.BUSY
+
+
 class CanaryError(RunError):
     """A canary was missed: lists are not matched as they should be, and no shard may be done this way."""
+
+
+class DeviceError(RunError):
+    """The process that holds the model for the workers of a device is gone; no shard can be done without it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the process that holds the model ended; the newest device-*.log in the collection's journal says why. "
+            "Run again to go on from here"
+        )
 
 
 class ConfigError(ScrubError):

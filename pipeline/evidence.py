@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from manifests import durable, schema
 from manifests.anchors import CheckpointStore, anchor_all
 from manifests.attest import ReleaseFacts, write_attestations
-from manifests.audit.entries import Committer, encode_entry, records_root, sample_records
+from manifests.audit.entries import COMMITTED, Committer, encode_entry, records_root, sample_records
 from manifests.audit.log import Log, check_extends
 from manifests.audit.merkle import prove_consistency
 from manifests.audit.note import NoteKey, open_checkpoint, open_note
@@ -29,10 +29,11 @@ from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.commits import Close, Evidence, ExamineCommit, FileDigest, SettleCommit
 from manifests.key_rotation import read_rotation
 from manifests.keyed import read_secret
-from manifests.lifetime import chain_state
+from manifests.lifetime import logged_events
 from manifests.records import TOOL_VERSION, canonical_json
 from manifests.report_page import write_reports
 from manifests.signers import Signer, SignerError
+from pipeline.bom import used_models
 from pipeline.errors import ConfigError, RunError
 from pipeline.log_config import LogConfig, open_anchors, open_signer
 from pipeline.release import point_current
@@ -105,6 +106,7 @@ def _attest(
         finished=_now(),
         dataset=setup.config.dataset,
         model_key=logger.config.model_key,
+        models=used_models(setup.config, logger.plan["examine"]) if logger.config.cyclonedx else None,
     )
     for item in write_attestations(release, facts, logger.signer):
         yield replace(item, name=collection.name_of(release / item.name))
@@ -129,7 +131,10 @@ class _Logger:
         signer = open_signer(config, collection.root)
         keys = [NoteKey.of(signer)]
         if config.rotation is not None:
-            keys.append(NoteKey.parse(read_rotation(config.rotation.read_bytes())[0]))
+            old, new = map(NoteKey.parse, read_rotation(config.rotation.read_bytes()))
+            if new != keys[0]:
+                raise ConfigError(f"{config.rotation}: is about another key than the one that [log] names")
+            keys.append(old)
         log = Log.open(collection.log, config.origin, keys)
         plan = json.loads((collection.settled(close.number) / "plan.json").read_bytes())
         committer = Committer(read_secret(collection), close.number)
@@ -149,6 +154,7 @@ class _Logger:
         if self.log.size == begin:
             self.log.append(entries)
             self.log.publish(self.signer)
+        self._check_key()
         if not path.exists():
             note = (self.collection.log / "checkpoint").read_bytes()
             durable.write(path, note, replace=False, mode=RESTRICTED_FILE_MODE)
@@ -160,6 +166,7 @@ class _Logger:
     def log_close(self, evidence: Evidence) -> None:
         """Append the close entry, publish checkpoint B and have it vouched for, unless that was done."""
         if self.log.size == evidence.log_size:
+            self._check_key()
             files = {one.name: one.sha256 for one in self.in_release(evidence.files)}
             committed = self.committer.commit("evidence", hashlib.sha256(evidence.encode()).hexdigest())
             about = {"at": _now(), "evidence": committed, "files": files, "settle": self.close.number}
@@ -208,7 +215,7 @@ class _Logger:
 
     def _anchor(self) -> None:
         folder = self.collection.journal / f"anchors-{self.close.number:04d}"
-        if folder.is_dir():
+        if any(folder.glob("*")):
             return
         data = (self.collection.log / "checkpoint").read_bytes()
         receipts, failed = anchor_all(open_anchors(self.config, self.collection.root, self._prove), data)
@@ -217,6 +224,15 @@ class _Logger:
         durable.make_folder(folder)
         for name, receipt in receipts.items():
             durable.write(folder / name, receipt, replace=True, mode=RESTRICTED_FILE_MODE)
+
+    def _check_key(self) -> None:
+        """Refuse to finish with one key what another began: the log then would not say that it followed."""
+        _, signed = open_note((self.collection.log / "checkpoint").read_bytes(), self.keys)
+        if NoteKey.of(self.signer) not in signed:
+            raise ConfigError(
+                f"{self.collection.log}: settle {self.close.number:04d} was begun with the key before; run again "
+                "with that key, then change it"
+            )
 
     def _prove(self, old: int, new: int) -> list[bytes]:
         return prove_consistency(old, new, Tiles(self.collection.log, new).node)
@@ -230,22 +246,13 @@ class _Logger:
             yield encode_entry("key-rotation", statement=self.config.rotation.read_text(encoding="utf-8"))
 
     def _entries(self) -> Iterator[bytes]:
-        close, commit, decide = self.close, self.committer.commit, self.plan["decide"]
+        close, commit = self.close, self.committer.commit
         about = {"decide_plan": close.plan, "examine_plan": close.examine_plan, "settle": close.number}
         yield encode_entry("run-open", at=_now(), tool=TOOL_VERSION, **about)
-        collection = self.collection
-        chains = {"review": collection.reviews, "destroy": collection.destroyed}
-        given = {
-            "policy": {name: decide[name] for name in ("policy", "policy_digest", "policy_text")},
-            "model": self.plan["examine"],
-            "list": decide["lists"],
-            "canary": {"asked": close.canaries, "found": close.canaries},
-            "override": decide["overrides"],
-            **{kind: chain_state(path) for kind, path in chains.items()},
-            "publish": sorted(path.name for path in collection.publications.glob("*")),
-        }
-        for kind, value in given.items():
-            yield encode_entry(kind, settle=close.number, value=commit(kind, value))
+        given = self.committer.values(self.plan, close.canaries)
+        given |= {kind: states[-1] for kind, states in logged_events(self.collection).items()}
+        for kind in COMMITTED:
+            yield encode_entry(kind, settle=close.number, value=commit(kind, given[kind]))
         for shard in close.shards:
             yield self._shard_entry(shard)
         counts, named = close.counts, (close.uids, close.release_summary)

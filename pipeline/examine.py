@@ -32,8 +32,10 @@ from pipeline.decode import Decoder
 from pipeline.errors import InputError, RunError
 from pipeline.ingest.samples import Inventory, take_inventory
 from pipeline.ingest.shards import ShardSource
-from pipeline.measure import Models, Rows, digest_members, measure
+from pipeline.measure import digest_members, measure
 from pipeline.plan import Plan
+from pipeline.sheet import Models, Rows
+from pipeline.stages import StageClock
 
 MORE_MEMORY = (
     "run fewer workers at a time, give the machine or its GPU more memory, or begin a new collection with a "
@@ -53,6 +55,7 @@ class Examiner:
     decider: Decider
     canaries: CanaryShard
     on_rows: Callable[[int], None]
+    clock: StageClock
 
 
 def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> ExamineCommit:
@@ -65,24 +68,30 @@ def examine_shard(source: ShardSource, examiner: Examiner, *, settle: int) -> Ex
         RunError: not even the smallest batch fits in memory; nothing was committed.
         OSError: the shard cannot be read or the disk is full; nothing was committed.
     """
-    inventory = take_inventory(source, examiner.members)
-    rows = digest_members(source, inventory)
+    stage = examiner.clock.stage
+    with stage("inventory"):
+        inventory = take_inventory(source, examiner.members)
+    with stage("digests"):
+        rows = digest_members(source, inventory)
     features, batch = _measure(source, rows, examiner, batch=examiner.models.batch)
-    hits = examiner.decider.match(features)
-    examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
+    with stage("match"):
+        hits = examiner.decider.match(features)
+    with stage("canaries"):
+        examiner.canaries.check(examiner.models, examiner.decoder, examiner.decider)
     path = examiner.collection.commit(source.name)
-    return commit_shard(
-        features,
-        hits,
-        facts=_facts(inventory, source, batch),
-        collection=examiner.collection,
-        plan=examiner.plan,
-        decider=examiner.decider,
-        settle=settle,
-        before=ExamineCommit.read(path) if path.exists() else None,
-        why="restored",
-        source=source.path,
-    )
+    with stage("write"):
+        return commit_shard(
+            features,
+            hits,
+            facts=_facts(inventory, source, batch),
+            collection=examiner.collection,
+            plan=examiner.plan,
+            decider=examiner.decider,
+            settle=settle,
+            before=ExamineCommit.read(path) if path.exists() else None,
+            why="restored",
+            source=source.path,
+        )
 
 
 def retry_samples(
@@ -139,7 +148,9 @@ def _measure(
     while True:
         try:
             models = examiner.models.with_batch(batch)
-            return measure(source, rows, models, examiner.decoder, on_rows=examiner.on_rows, only=only), batch
+            tools = (models, examiner.decoder)
+            features = measure(source, rows, *tools, on_rows=examiner.on_rows, only=only, clock=examiner.clock)
+            return features, batch
         except BatchTooLargeError as error:
             if batch <= MIN_ROWS or only is not None:
                 why = "the smallest there is" if only is None else f"and a retry takes the shard's batch of {batch}"

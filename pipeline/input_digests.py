@@ -5,14 +5,13 @@ Owns that comparison. Finds the files by the configuration that the journal note
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from manifests.collection import Collection
 from manifests.commits import ExamineCommit
 from manifests.verify_release import Report
 from pipeline.config import load_config
-from pipeline.ingest.shards import find_shards
+from pipeline.ingest.shards import find_sources
 from pipeline.status import noted_config
 
 
@@ -24,19 +23,14 @@ def compare_input(root: Path, report: Report) -> None:
     """
     collection = Collection(root)
     path = noted_config(collection)
-    sources = {source.name: source for source in find_shards(load_config(path).input, base=path.absolute().parent)}
+    sources = {source.name: source for source in find_sources(load_config(path), base=path.absolute().parent)}
     count = 0
     for shard in collection.committed_shards():
         commit = ExamineCommit.read(collection.commit(shard))
         source = sources.get(shard)
-        paths = (None, None) if source is None else (source.path, source.sidecar)
-        for file, recorded in zip(paths, (commit.input_sha256, commit.sidecar_sha256), strict=True):
+        found = (None, None) if source is None else source.opened().digests()
+        for digest, recorded in zip(found, (commit.input_sha256, commit.sidecar_sha256), strict=True):
             count += recorded is not None
-            if recorded is not None and (file is None or not file.is_file() or _digest(file) != recorded):
+            if recorded is not None and digest != recorded:
                 report.problems.append(f"shard {shard}: its input is missing, or not what was examined")
     report.checked.append(f"{count} files of the input, hashed again")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

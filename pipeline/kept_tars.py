@@ -57,7 +57,7 @@ def write_tar(
         )
     inventory = take_inventory(source, members)
     if inventory.sha256 != commit.input_sha256:
-        raise InputError(f"shard {shard}: {source.path.name} is not the file that was examined; restore it")
+        raise InputError(f"shard {shard}: {source.origin.name} is not what was examined; restore it")
     judged = {
         (int(offset), int(size)): digest.tobytes()
         for offset, size, digest in zip(

@@ -55,8 +55,8 @@ class LogConfig:
     """The audit log: its name, who signs it, where its newest checkpoint is kept, where that is anchored.
 
     public_key: the verifier key that `signer` answers to. rotation: the statement by which this key follows the one
-    that signed the log before. model_key: an EC key that signs releases by OpenSSF
-    model-signing.
+    that signed the log before. model_key: an EC key that signs releases by OpenSSF model-signing. cyclonedx: a
+    release has a bill of materials, which names the models.
     """
 
     origin: str
@@ -67,6 +67,7 @@ class LogConfig:
     signer_timeout_s: float = 30.0
     rotation: Path | None = None
     model_key: Path | None = None
+    cyclonedx: bool = False
     anchors: tuple[AnchorConfig, ...] = ()
 
     def __post_init__(self) -> None:

@@ -4,66 +4,32 @@ Owns the pass over the bytes and the pass over the pixels. Decides nothing.
 
 - Batches have fixed boundaries: row i is in batch i // size, whatever became of its neighbours. A faulted row
   keeps its place as a blank view whose results are dropped, so its neighbours' bits never depend on it.
+- While a device is at one batch the next is decoded and hashed; a batch ends before the one after the next begins.
 - Trying some samples again puts them at the same place of the same batches.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from classifiers.blocklists.url_forms import canonical_url
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
-from classifiers.image.protocol import PixelNet
-from classifiers.signals import Classifier, Embedder, HashCode
-from classifiers.text.terms import TermMatcher
-from manifests.features import HashColumn, ShardFeatures
+from classifiers.signals import Embedder, Embeddings, Overlapped
+from manifests.features import ShardFeatures
 from manifests.records import FaultKind
 from manifests.tars import read_member
 from pipeline.decode import Decoder
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import Inventory, Sample, SampleMember
 from pipeline.ingest.shards import ShardSource
-from pipeline.metadata import MetadataColumn
+from pipeline.sheet import Models, Rows, Sheet
+from pipeline.stages import StageClock
 
 TEXTS = ("caption", "url")  # what terms are looked for in; every row of a sample has its sample's scores
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The hashes, the embedder, the heads and the terms of a plan; without an embedder there are no heads."""
-
-    hashes: PictureHashes
-    embedder: Embedder | None
-    heads: tuple[Classifier, ...]
-    nets: tuple[PixelNet, ...]
-    terms: TermMatcher | None
-    batch: int
-    metadata: tuple[MetadataColumn, ...] = ()
-
-    def with_batch(self, batch: int) -> Models:
-        """Return these models for batches of another size."""
-        if self.embedder is None or batch == self.batch:
-            return self
-        return replace(self, embedder=self.embedder.with_batch(batch), batch=batch)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Rows:
-    """The rows of a shard before any pixel: one for each examined member, or one for a sample without any.
-
-    digests: uint8 [R, width] by algorithm. digested: bool [R].
-    """
-
-    shard: str
-    rows: tuple[tuple[Sample, SampleMember | None], ...]
-    digests: dict[str, NDArray[np.uint8]]
-    digested: NDArray[np.bool_]
 
 
 def digest_members(source: ShardSource, inventory: Inventory) -> Rows:
@@ -93,11 +59,14 @@ def measure(
     *,
     on_rows: Callable[[int], None],
     only: frozenset[int] | None = None,
+    clock: StageClock | None = None,
 ) -> ShardFeatures:
     """Decode, hash, embed and score the rows of a shard; `only` limits it to some sample indices."""
+    clock = clock or StageClock()
+    begun: deque[_Begun] = deque()
     count = len(rows.rows)
     dims = 0 if models.embedder is None else models.embedder.dims
-    sheet = _Sheet(count, dims, models)
+    sheet = Sheet(count, dims, models)
     if models.terms is not None:
         samples = [sample for sample, _ in rows.rows]
         captions = models.terms.score_texts([sample.screened for sample in samples])
@@ -115,140 +84,96 @@ def measure(
             if _is_decodable(*rows.rows[row]) and (only is None or rows.rows[row][0].index in only)
         ]
         if wanted:
-            _measure_batch(source, rows, models, decoder, sheet, (start, stop), wanted)
+            begun.append(_begin_batch(source, rows, models, decoder, sheet, (start, stop), wanted, clock))
+        if len(begun) > 1:  # the device is at one batch while the views of the next are made
+            _finish_batch(begun.popleft(), models, sheet, clock)
         on_rows(stop - start)
+    while begun:
+        _finish_batch(begun.popleft(), models, sheet, clock)
     return sheet.features(rows)
 
 
-class _Sheet:
-    """The growing columns of one shard."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch whose views were made: where it starts, the rows that were seen, and what waits for embeddings."""
 
-    def __init__(self, count: int, dims: int, models: Models) -> None:
-        self.fault: list[FaultKind | None] = [None] * count
-        self.format: list[str | None] = [None] * count
-        self.width: list[int | None] = [None] * count
-        self.height: list[int | None] = [None] * count
-        self.hashes = {
-            name: HashColumn.empty(count, kind.variants, kind.code_bytes)
-            for name, kind in models.hashes.columns.items()
-        }
-        self.embedding = np.full((count, dims), np.nan, np.float16)
-        names = [head.name for head in models.heads] + [net.name for net in models.nets]
-        self.scores = {name: np.full(count, np.nan, np.float32) for name in names}
-
-    def put_code(self, row: int, name: str, code: HashCode) -> None:
-        column = self.hashes[name]
-        column.codes[row], column.usable[row], column.hashable[row] = code.codes, code.usable, True
-        if code.quality is not None:
-            column.quality[row] = code.quality
-
-    def put_score(self, row: int, name: str, score: np.float32) -> None:
-        """Store a score; one that is no number is a fault of the row."""
-        if np.isfinite(score):
-            self.scores[name][row] = score
-        else:
-            self.fault[row] = FaultKind.NO_SCORE
-
-    def features(self, rows: Rows) -> ShardFeatures:
-        samples = [sample for sample, _ in rows.rows]
-        items = [item for _, item in rows.rows]
-        first = [row == 0 or samples[row - 1] is not sample for row, sample in enumerate(samples)]
-        faults = [fault or (item.fault if item else None) for fault, item in zip(self.fault, items, strict=True)]
-        count = len(samples)
-        table = pa.table(
-            {
-                "shard": pa.array([rows.shard] * count, pa.string()),
-                "index": pa.array([sample.index for sample in samples], pa.int32()),
-                "key": pa.array([sample.key for sample in samples], pa.string()),
-                "withheld": pa.array([False] * count, pa.bool_()),
-                "role": pa.array([item.role if item else "none" for item in items], pa.string()),
-                "member": pa.array([item.member.extension if item else None for item in items], pa.string()),
-                "offset": pa.array([item.member.offset if item else None for item in items], pa.int64()),
-                "size": pa.array([item.member.size if item else None for item in items], pa.int64()),
-                **{
-                    name: pa.array(
-                        [
-                            getattr(s, name) if is_first else None
-                            for s, is_first in zip(samples, first, strict=True)
-                        ],
-                        pa.string(),
-                    )
-                    for name in ("url", "caption", "metadata")
-                },
-                "url_uid": pa.array(
-                    [_url_uid(s.url) if is_first else None for s, is_first in zip(samples, first, strict=True)],
-                    pa.binary(16),
-                ),
-                "sample_fault": pa.array([sample.fault for sample in samples], pa.string()),
-                "fault": pa.array(faults, pa.string()),
-                "hash_source": pa.array(_hash_sources(rows), pa.string()),
-                **{
-                    f"crawl_{name}": pa.array(
-                        [
-                            sample.crawl.get(name) if is_first else None
-                            for sample, is_first in zip(samples, first, strict=True)
-                        ],
-                        pa.binary(width),
-                    )
-                    for name, width in DIGEST_WIDTHS.items()
-                },
-                "format": pa.array(self.format, pa.string()),
-                "width": pa.array(self.width, pa.int32()),
-                "height": pa.array(self.height, pa.int32()),
-            }
-        )
-        embedded = np.zeros(count, np.bool_)
-        if self.embedding.shape[1]:
-            embedded = np.asarray(~np.isnan(self.embedding).any(axis=1), np.bool_)
-        return ShardFeatures(table, rows.digests, rows.digested, self.hashes, self.embedding, embedded, self.scores)
+    start: int
+    seen: tuple[int, ...]
+    embeddings: Callable[[], Embeddings] | None
 
 
-def _measure_batch(
+def _begin_batch(
     source: ShardSource,
     rows: Rows,
     models: Models,
     decoder: Decoder,
-    sheet: _Sheet,
+    sheet: Sheet,
     bounds: tuple[int, int],
     wanted: Sequence[int],
-) -> None:
+    clock: StageClock,
+) -> _Begun:
+    """Do all that a batch needs of the host, and send its views to the device."""
     start, stop = bounds
     views: NDArray[np.uint8] | None = None
     seen: list[int] = []
     seen_by: dict[str, list[NDArray[np.uint8]]] = {net.name: [] for net in models.nets}
     thumbnails: dict[int, bytes] = {}
-    images = _read(source, rows, wanted, models.hashes, thumbnails)
-    for row, picture in zip(wanted, decoder.decode(images), strict=True):
+    images = clock.each("read", _read(source, rows, wanted, models.hashes, thumbnails))
+    for row, picture in zip(wanted, clock.each("decode", decoder.decode(images)), strict=True):
         if isinstance(picture, FaultKind):
             sheet.fault[row] = picture
             continue
         sheet.format[row], sheet.width[row], sheet.height[row] = picture.format, picture.width, picture.height
-        for name, code in models.hashes.of_picture(picture):
-            sheet.put_code(row, name, code)
-        if models.embedder is not None:
-            view = models.embedder.view(picture.pixels)
-            if views is None:
-                views = np.zeros((stop - start, *view.shape), np.uint8)
-            views[row - start] = view
-        for net in models.nets:
-            seen_by[net.name].append(net.view(picture.pixels))
+        with clock.stage("hash"):
+            for name, code in models.hashes.of_picture(picture):
+                sheet.put_code(row, name, code)
+        with clock.stage("view"):
+            if models.embedder is not None:
+                view = models.embedder.view(picture.pixels)
+                if views is None:
+                    views = np.zeros((stop - start, *view.shape), np.uint8)
+                views[row - start] = view
+            for net in models.nets:
+                seen_by[net.name].append(net.view(picture.pixels))
         seen.append(row)
-    for row, name, code in models.hashes.of_thumbnails(thumbnails, decoder):
-        sheet.put_code(row, name, code)
-    for net in models.nets if seen else ():
-        for row, score in zip(seen, net.score(np.stack(seen_by[net.name])), strict=True):
-            sheet.put_score(row, net.name, score)
-    if models.embedder is None or views is None:
+    with clock.stage("hash"):
+        for row, name, code in models.hashes.of_thumbnails(thumbnails, decoder):
+            sheet.put_code(row, name, code)
+    embeddings = None
+    if models.embedder is not None and views is not None:
+        clock.images += len(seen)
+        with clock.stage("embed"):
+            embeddings = _embed(models.embedder, views)
+    with clock.stage("nets"):
+        for net in models.nets if seen else ():
+            for row, score in zip(seen, net.score(np.stack(seen_by[net.name])), strict=True):
+                sheet.put_score(row, net.name, score)
+    return _Begun(start, tuple(seen), embeddings)
+
+
+def _embed(embedder: Embedder, views: NDArray[np.uint8]) -> Callable[[], Embeddings]:
+    """Begin to embed a batch; an embedder that cannot overlap has done it by then."""
+    if isinstance(embedder, Overlapped):
+        return embedder.start(views)
+    rows = embedder.embed(views)
+    return lambda: rows
+
+
+def _finish_batch(begun: _Begun, models: Models, sheet: Sheet, clock: StageClock) -> None:
+    """Wait for a batch's embeddings, and score them."""
+    if begun.embeddings is None:
         return
-    embedding = models.embedder.embed(views)
-    scores = {head.name: head.score(embedding) for head in models.heads}
-    for row in seen:
-        if np.isfinite(embedding[row - start]).all():
-            sheet.embedding[row] = embedding[row - start]
+    with clock.stage("embed"):
+        embedding = begun.embeddings()
+    with clock.stage("heads"):
+        scores = {head.name: head.score(embedding) for head in models.heads}
+    for row in begun.seen:
+        if np.isfinite(embedding[row - begun.start]).all():
+            sheet.embedding[row] = embedding[row - begun.start]
         else:
             sheet.fault[row] = FaultKind.NO_SCORE
         for name, values in scores.items():
-            sheet.put_score(row, name, values[row - start])
+            sheet.put_score(row, name, values[row - begun.start])
 
 
 def _read(
@@ -264,22 +189,6 @@ def _read(
             if thumbnail is not None:
                 thumbnails[row] = thumbnail
             yield data
-
-
-def _url_uid(url: str | None) -> bytes | None:
-    return None if not url else hashlib.sha256((canonical_url(url) or url).encode()).digest()[:16]
-
-
-def _hash_sources(rows: Rows) -> list[str | None]:
-    """Say where each row's digests come from: the bytes at hand, the crawl alone, or bytes that were re-encoded."""
-    sources: list[str | None] = []
-    for row, (sample, _) in enumerate(rows.rows):
-        if not rows.digested[row]:
-            sources.append("crawl" if sample.crawl else None)
-            continue
-        same = all(rows.digests[name][row].tobytes() == value for name, value in sample.crawl.items())
-        sources.append("bytes" if same else "reencoded")
-    return sources
 
 
 def _is_decodable(sample: Sample, item: SampleMember | None) -> bool:

@@ -11,28 +11,20 @@ Owns resuming, the bounds that refuse a release, and locks. Leaves one shard to 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import platform
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from classifiers.blocklists.shared import share_indexes
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, Collection
 from manifests.records import canonical_json
-from pipeline.errors import CanaryError, InputError, RunError
-from pipeline.executors.inline import InlineExecutor
-from pipeline.executors.processes import ProcessesExecutor
-from pipeline.executors.protocol import Executor, Outcome, Task, WorkerOptions
+from pipeline.crew import Crew, share
+from pipeline.errors import InputError, RunError
+from pipeline.executors.protocol import Outcome, Task, WorkerOptions
 from pipeline.ingest.shards import ShardSource
-from pipeline.progress import show_progress
+from pipeline.run_profile import Profile
 from pipeline.settle import read_commit
 from pipeline.setup import Setup, begin
 
@@ -51,11 +43,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """How an examine ended: shards done now and before, and the errors of those that could not be."""
+    """How an examine ended: shards done now and before, errors of those that could not be, and how fast it was."""
 
     done: int
     skipped: int
     errors: tuple[Outcome, ...]
+    profile: Profile | None = None
 
 
 @contextmanager
@@ -98,11 +91,11 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
             if not outcome.error:
                 _write_note(setup.collection, outcome.shard, states[outcome.shard])
 
-        options = _with_indexes(setup, options, workers) if tasks else options
+        options = share(setup, options, workers) if tasks else options
         with Crew(setup, options, workers=workers) as crew:
             outcomes = crew.run(tasks, what="examine", on_done=note)
     errors = tuple(item for item in outcomes if item.error)
-    return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors)
+    return Examined(len(waiting) - len(errors), len(sources) - len(waiting), errors, crew.profile)
 
 
 def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequence[str]) -> Examined:
@@ -111,73 +104,11 @@ def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequen
         settle = setup.collection.next_settle()
         named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
         tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]
-        options = _with_indexes(setup, options, workers) if tasks else options
+        options = share(setup, options, workers) if tasks else options
         with Crew(setup, options, workers=workers) as crew:
             outcomes = crew.run(tasks, what="retry")
     errors = tuple(item for item in outcomes if item.error)
-    return Examined(sum(item.samples for item in outcomes), len(tasks), errors)
-
-
-def _with_indexes(setup: Setup, options: WorkerOptions, workers: int) -> WorkerOptions:
-    """Return options with the indexes that shard by shard searches need, built once for all workers."""
-    if setup.plan.examine.device != "cpu":
-        return options  # there the codes are compared on the device
-    return replace(options, index_fd=share_indexes(setup.decider.lists, threads=workers))
-
-
-class Crew:
-    """The workers of a run, on as many processes as are asked for; they stay from one kind of task to the next."""
-
-    def __init__(self, setup: Setup, options: WorkerOptions, *, workers: int) -> None:
-        self.collection = setup.collection
-        self._executor: Executor = InlineExecutor(options)
-        if workers > 1:
-            self._executor = ProcessesExecutor(options, workers=workers, journal=self.collection.journal)
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._executor.close()
-
-    def run(
-        self, tasks: Sequence[Task], *, what: str, on_done: Callable[[Outcome], None] = lambda _: None
-    ) -> tuple[Outcome, ...]:
-        """Do every task, and note in the journal how it went.
-
-        Raises:
-            CanaryError: a worker missed a canary; nothing that it matched can be trusted.
-        """
-        if not tasks:
-            return ()
-        began, outcomes = time.time(), []
-        with show_progress(what, len(tasks), sys.stderr) as progress:
-            for outcome in self._executor.run(tasks, progress.rows):
-                if outcome.fatal:
-                    raise CanaryError(outcome.error)
-                outcomes.append(outcome)
-                on_done(outcome)
-                progress.shard()
-        _write_journal(self.collection, what, began, outcomes)
-        return tuple(outcomes)
-
-
-def _write_journal(collection: Collection, what: str, began: float, outcomes: Sequence[Outcome]) -> None:
-    began_text = datetime.fromtimestamp(began, UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    entry = {
-        "what": what,
-        "began": began_text,
-        "seconds": round(time.time() - began, 3),
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "shards": len(outcomes),
-        "samples": sum(item.samples for item in outcomes),
-        "errors": [asdict(item) for item in outcomes if item.error],
-    }
-    path = collection.journal / f"{began_text}-{what}-{os.getpid()}.json"
-    durable.write(path, canonical_json(entry) + b"\n", replace=True, mode=RESTRICTED_FILE_MODE)
+    return Examined(sum(item.samples for item in outcomes), len(tasks), errors, crew.profile)
 
 
 def _is_done(setup: Setup, source: ShardSource) -> bool:
@@ -188,15 +119,12 @@ def _is_done(setup: Setup, source: ShardSource) -> bool:
     note, state = _input_note(collection, source.name), _state(source)
     if note.exists() and note.read_bytes() == state:
         return True
-    if (
-        _digest_or_none(source.path) == commit.input_sha256
-        and _digest_or_none(source.sidecar) == commit.sidecar_sha256
-    ):
+    if source.opened().digests() == (commit.input_sha256, commit.sidecar_sha256):
         _write_note(collection, source.name, state)
         return True
     if commit.damage is None:  # a damaged shard that was replaced is examined again
         raise InputError(
-            f"shard {source.name}: {source.path} or its sidecar is not what was examined; restore it, or give the "
+            f"shard {source.name}: {source.place} or its sidecar is not what was examined; restore it, or give the "
             "new content a new name"
         )
     return False
@@ -211,15 +139,4 @@ def _write_note(collection: Collection, shard: str, state: bytes) -> None:
 
 
 def _state(source: ShardSource) -> bytes:
-    state = {}
-    for name, path in (("tar", source.path), ("sidecar", source.sidecar)):
-        stat = path.stat() if path is not None and path.is_file() else None
-        state[name] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
-    return canonical_json(state)
-
-
-def _digest_or_none(path: Path | None) -> str | None:
-    if path is None or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return canonical_json(dict(zip(("tar", "sidecar"), source.state(), strict=True)))

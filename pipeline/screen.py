@@ -8,6 +8,7 @@ files to `screen_run`. No pixel, no network.
 - Terms are looked for only where the decision hangs on them: it is the same with none of them and with all, or
   it is not settled. More harm never makes a rule less true, so nothing in between can differ.
 - A row without a usable URL, or with a text beyond the cap, is never kept.
+- A row whose URL or bytes a collection has withheld is removed and withheld, whatever the policy says.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from classifiers.blocklists.algorithms import UID, URL_WIDTHS, WIDTHS
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import match_digests
-from classifiers.blocklists.url_match import URL_ALGORITHMS, UrlForms, match_forms, read_urls
+from classifiers.blocklists.url_match import URL_ALGORITHMS, UrlForms, match_forms, read_urls, url_spellings
 from classifiers.hashes.digests import DIGEST_WIDTHS
 from classifiers.text.terms import TermList, TermMatcher
 from manifests.records import Action, FaultKind
@@ -34,6 +35,7 @@ from pipeline.policy import Decided, Policy, SignalSpec, decide
 from pipeline.resolve import text_specs
 from pipeline.screen_sealing import RowHits, seal_rows
 from pipeline.screen_tables import MAX_TEXT_BYTES, Table, digest_columns, score_column, text_column
+from pipeline.withheld import Withheld
 
 URL_USABLE = "url.usable"
 _UID_BYTES = 16
@@ -69,9 +71,15 @@ class Screener:
     """Decides batches of tables by one policy, with one set of lists and terms."""
 
     def __init__(
-        self, policy: Policy, lists: Sequence[HashList], terms: Sequence[TermList], *, every_term: bool
+        self,
+        policy: Policy,
+        lists: Sequence[HashList],
+        terms: Sequence[TermList],
+        internal: Withheld | None = None,
+        *,
+        every_term: bool,
     ) -> None:
-        self.policy = policy
+        self.policy, self._internal = policy, internal
         self._lists, self._is_sieved = tuple(lists), False
         self._every_term = every_term
         self._terms = tuple(name for name in policy.signals if name.startswith(("caption.", "url.")))
@@ -111,16 +119,18 @@ class Screener:
         )
         usable = forms.usable
         hits, digested = self._find(batch, table, forms)
+        known = self._known(batch, table, forms)
         columns = self._signals(batch, table, hits, usable, digested)
         decided, columns = self._decide(columns, urls, captions, long)
         fault = ~usable | long
         action = np.where(fault, np.maximum(decided.action, Action.QUARANTINE), decided.action).astype(np.int8)
-        withheld = decided.sensitive | (action == Action.SEAL)
+        action[known] = np.maximum(action[known], Action.REMOVE)
+        withheld = decided.sensitive | (action == Action.SEAL) | known
         kind = pa.array(_FAULTS).take(pa.array(long.astype(np.int8), mask=~fault))
         rows = first + np.arange(batch.num_rows)
-        made = self._table(rows, forms, action, decided, kind, columns)
+        made = self._table(rows, forms, action, decided, kind, columns, withheld, known)
         sealed = None
-        if self.policy.can_withhold:
+        if self.policy.can_withhold or self._internal is not None:
             sealed = seal_rows(made, batch, table, hits, self._lists, np.flatnonzero(withheld))
             made = _blank(made, withheld)
         return Screened(action, withheld, fault, made, sealed)
@@ -143,6 +153,17 @@ class Screener:
                     mine = np.full((2, int(real.sum())), [[place], [names.index(name)]], np.int64)
                     parts.append(np.vstack([rows[hit.row[real]], mine, hit.number[real].astype(np.int64)]))
         return RowHits(*np.concatenate(parts, axis=1)), digested
+
+    def _known(self, batch: pa.RecordBatch, table: Table, forms: UrlForms) -> NDArray[np.bool_]:
+        """Say which rows the collection has withheld: by URL, or by their bytes."""
+        known = np.zeros(batch.num_rows, np.bool_)
+        if self._internal is not None:
+            rows, spelled = url_spellings(forms)
+            known[rows[self._internal.knows_urls(spelled)]] = True
+            for name, rows, values in digest_columns(batch, table):
+                if name == "sha256":
+                    known[rows[self._internal.knows_images(values)]] = True
+        return known
 
     def _signals(
         self,
@@ -206,22 +227,28 @@ class Screener:
         decided: Decided,
         fault: pa.Array,
         columns: Mapping[str, NDArray[np.float32]],
+        withheld: NDArray[np.bool_],
+        known: NDArray[np.bool_],
     ) -> pa.RecordBatch:
         ids = pa.array([rule.id for rule in self.policy.rules], pa.string())
-        rule = ids.take(pa.array(decided.rule, mask=decided.rule < 0))
+        internal = known & (decided.action < Action.REMOVE)
+        place = pa.array(decided.rule, mask=internal | (decided.rule < 0))
+        rule = ids.take(place)
         reasons = pa.array([f"rule:{one.id}" for one in self.policy.rules], pa.string())
-        reason = reasons.take(pa.array(decided.rule, mask=decided.rule < 0))
         why = pc.binary_join_element_wise(pa.scalar("fault:"), fault, "")
-        reason = pc.coalesce(reason, why, pa.scalar("unknown"))
+        ours = pa.array(["internal"]).take(pa.array(np.zeros(len(rows), np.int8), mask=~internal))
+        reason = pc.coalesce(reasons.take(place), ours, why, pa.scalar("unknown"))
         open_rows, open_rules = np.nonzero(decided.open_rules)
         ends = np.searchsorted(open_rows, np.arange(len(rows) + 1)).astype(np.int32)
         uids = np.ascontiguousarray(forms.digests()[:, :_UID_BYTES])
         uid = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_UID_BYTES), len(rows), [None, pa.py_buffer(uids)])
-        known = pa.array(forms.usable)
+        has_url = pa.array(forms.usable)
         made = {
             "row": pa.array(rows),
-            "url_uid": uid if known.true_count == len(rows) else pc.if_else(known, uid, pa.scalar(None, uid.type)),
-            "withheld": pa.array(decided.sensitive | (action == Action.SEAL)),
+            "url_uid": uid
+            if has_url.true_count == len(rows)
+            else pc.if_else(has_url, uid, pa.scalar(None, uid.type)),
+            "withheld": pa.array(withheld),
             "action": pa.array([one.name for one in Action]).take(pa.array(action)),
             "rule": rule,
             "reason": pc.if_else(pa.array(action == Action.KEEP), pa.scalar(None, pa.string()), reason),

@@ -30,14 +30,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests import cases, durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE
+from manifests.keyed import make_secret
 from manifests.records import SCHEMA_VERSION, Action, canonical_json, digest_json, readable_json
+from manifests.screens import part_problems, record_screen
 from pipeline.errors import ConfigError, ExitCode, InputError, RunError, ScrubError
 from pipeline.plan import RECIPE
 from pipeline.screen_job import Job, ScreenOptions, load_job
@@ -72,8 +72,13 @@ def screen_all(options: ScreenOptions, *, workers: int) -> dict[str, Any]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"{to}: another screen is at work here; wait for it") from None
-        _do_all(job, digest_json(json.loads(plan)), workers)
-        return _close(job, digest_json(json.loads(plan)), digests)
+        known = json.loads(plan)
+        if job.logged is not None:
+            job.logged.make()
+            make_secret(job.logged)
+            record_screen(job.logged, "open", known, {})
+        _do_all(job, digest_json(known), workers)
+        return _close(job, known, digests)
 
 
 def _do_all(job: Job, plan: str, workers: int) -> None:
@@ -146,11 +151,8 @@ def _open(path: Path, columns: pa.Schema, mode: int) -> Iterator[pq.ParquetWrite
     with ExitStack() as stack:
         file = stack.enter_context(durable.create(path, replace=True, mode=mode))
         few = [name for name in ("action", "rule", "reason") if name in columns.names]
-        yield stack.enter_context(
-            pq.ParquetWriter(
-                file, columns, compression="zstd", compression_level=1, use_dictionary=few, version="2.6"
-            )
-        )
+        writer = pq.ParquetWriter(file, columns, compression="snappy", use_dictionary=few, write_statistics=False)
+        yield stack.enter_context(writer)
 
 
 def _spread(job: Job, left: Sequence[int], plan: str, workers: int) -> None:
@@ -183,7 +185,7 @@ def _spread(job: Job, left: Sequence[int], plan: str, workers: int) -> None:
             raise errors[0]
 
 
-def _close(job: Job, plan: str, digests: dict[str, str]) -> dict[str, Any]:
+def _close(job: Job, plan: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
     """Prove that every row of every table has one decision and is where that says, and close.
 
     Raises:
@@ -191,7 +193,7 @@ def _close(job: Job, plan: str, digests: dict[str, str]) -> dict[str, Any]:
         InputError: a table is no longer the one that was screened.
     """
     totals: Counter[str] = Counter()
-    commits = []
+    commits, downloads, digest = [], {}, digest_json(plan)
     for table in job.tables:
         if sha256_of(table.path) != digests[table.name]:
             raise InputError(f"{table.path}: changed while it was screened; screen it again, to another folder")
@@ -199,18 +201,10 @@ def _close(job: Job, plan: str, digests: dict[str, str]) -> dict[str, Any]:
         for part in table.parts:
             path = job.path("parts", table, part)
             commit = json.loads(path.read_bytes())
-            decided = pq.read_table(job.path("decisions", table, part), columns=["row", "withheld", "action"])
-            numbers = decided["row"].to_numpy()
-            kept = pc.sum(pc.equal(decided["action"], Action.KEEP.name)).as_py() or 0
-            withheld = pc.sum(decided["withheld"]).as_py() or 0
-            downloads = pq.read_metadata(job.path("download", table, part)).num_rows
-            if (
-                commit["plan"] != plan
-                or not np.array_equal(numbers, np.arange(rows, rows + commit["rows"]))
-                or [kept, downloads, withheld] != [commit["kept"], commit["kept"], commit["withheld"]]
-            ):
-                raise RunError(f"{path}: rows, decisions and downloads do not agree; delete {path.parent.parent}")
-            rows += len(numbers)
+            for problem in part_problems(job.options.to, commit, rows, digest):
+                raise RunError(f"{problem}; delete {job.options.to}, and screen again")
+            rows += commit["rows"]
+            downloads[job.path("download", table, part).name] = commit["files"]["download"]
             totals.update({name: commit[name] for name in _COUNTS})
             commits.append([table.name, part.number, sha256_of(path)])
         if table.path.suffix == ".parquet" and rows != pq.read_metadata(table.path).num_rows:
@@ -219,8 +213,11 @@ def _close(job: Job, plan: str, digests: dict[str, str]) -> dict[str, Any]:
     summary = {"schema": SCHEMA_VERSION, **counted, "faults": totals["faults"], "stamps": list(job.stamps)}
     to = job.options.to
     durable.write(to / "summary.json", readable_json(summary), replace=True)
-    close = canonical_json({"schema": SCHEMA_VERSION, "plan": plan, "parts": commits, "summary": summary})
+    close = canonical_json({"schema": SCHEMA_VERSION, "plan": digest, "parts": commits, "summary": summary})
     durable.write(to / "screen.json", close, replace=False, mode=RESTRICTED_FILE_MODE)
+    if job.logged is not None:
+        counted |= {"faults": totals["faults"]}
+        record_screen(job.logged, "close", plan, {**counted, "download": digest_json(downloads)})
     return summary
 
 
@@ -232,7 +229,8 @@ def _work(order: dict[str, Any]) -> None:
     said = order["options"]
     tables, lists = tuple(map(Path, said["tables"])), tuple(said["lists"])
     config, to = Path(said["config"]), Path(said["to"])
-    options = ScreenOptions(tables, config, to, said["policy"], lists, order["lists_fd"])
+    home = None if said["collection"] is None else Path(said["collection"])
+    options = ScreenOptions(tables, config, to, said["policy"], lists, home, order["lists_fd"])
     job = replace(load_job(options, worker=True), stamps=tuple(order["stamps"]))
     parts = job.parts()
     for number in order["parts"]:

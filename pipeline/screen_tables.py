@@ -102,7 +102,8 @@ def _find_columns(path: Path, screen: ScreenConfig) -> Table:
                 f"name the right one with `{key}` under [screen]"
             )
         if found is not None and not is_text(columns.field(found).type):
-            raise ConfigError(f"{path}: column {found}: expected text, found {columns.field(found).type}")
+            found = f"{found}: expected text in UTF-8, found {columns.field(found).type}"
+            raise ConfigError(f"{path}: column {found}; rewrite it")
         return found
 
     url, caption = pick("url", screen.url, _URL), pick("caption", screen.caption, _CAPTION)
@@ -172,9 +173,8 @@ def read_batches(table: Table, part: Part) -> Iterator[pa.RecordBatch]:
             yield from _parquet_batches(table, part, texts)
             return
         is_csv = table.path.suffix in _CSV
-        with (
-            _open_csv(table.path, table.columns.names, table) if is_csv else _open_json(table.path, texts) as reader
-        ):
+        opened = _open_csv(table.path, table.columns.names, table) if is_csv else _open_json(table.path, texts)
+        with opened as reader:
             for batch in reader:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield batch.slice(start, _BATCH_ROWS)
@@ -227,8 +227,8 @@ def _naming(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
-            f"{path}: cannot be read as {path.suffix.lstrip('.') or 'a table'} ({type(error).__name__}): each "
-            f"column needs one type throughout, each line at most {_BLOCK_BYTES >> 20} MiB; rewrite the file"
+            f"{path}: cannot be read as {path.suffix.lstrip('.')} ({type(error).__name__}): rewrite it, with "
+            f"one type throughout each column, texts in UTF-8, lines of {_BLOCK_BYTES >> 20} MiB at most"
         ) from None
 
 

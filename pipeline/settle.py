@@ -126,7 +126,7 @@ def settle_shard(shard: str, source: ShardSource | None, hits: pa.Table, settler
             before=commit,
             why="withhold",
             decisions=decisions,
-            source=None if source is None else source.path,
+            source=source.path if source is not None and settler.decider.preserve_bytes and fresh.any() else None,
         )
     if fresh.any():
         stored, features = features, load_features(collection, commit, without=_NOT_RELEASED)

@@ -30,6 +30,7 @@ from manifests.records import canonical_json
 from pipeline.around import AroundSearch, Seeds, exact_rows, join_seeds, take_seeds, without_cancelled
 from pipeline.case_owner import write_notice
 from pipeline.config import Config
+from pipeline.crew import Crew
 from pipeline.errors import ExitCode, InputError, RunError
 from pipeline.evidence import finish_settle
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
@@ -37,7 +38,7 @@ from pipeline.hits import encode_hits
 from pipeline.leftovers import clear_leftovers
 from pipeline.release import begin_settle, close_settle, record_floods, recorded_floods
 from pipeline.reviews import reviews_digest
-from pipeline.runs import Crew, lock
+from pipeline.runs import lock
 from pipeline.settle import fault_share_problems, load_features, read_commit
 from pipeline.settle_matches import match_collection
 from pipeline.setup import Setup, settle_search

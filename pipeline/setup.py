@@ -1,15 +1,12 @@
-"""From a configuration to everything a run needs: plan, lists, policy, models.
+"""From a configuration to everything a run needs: plan, lists, policy.
 
-Owns the wiring. Leaves the parts to `resolve.py`. Examining needs torch, which is imported only when models are
-made; settling does not.
+Owns the wiring. Leaves the parts to `resolve.py`, and the tools of a worker, torch among them, to `examiners.py`.
 """
 
 from __future__ import annotations
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -18,27 +15,20 @@ from pathlib import Path
 from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.match import CodeSearch, join_column, search_column
 from classifiers.blocklists.shared import attach_lists, read_about, share_lists
-from classifiers.hashes.registry import find_kind
-from classifiers.image.registry import load_net
-from classifiers.signals import BatchTooLargeError, Classifier
-from classifiers.text.terms import TermList, TermMatcher, TermsError
+from classifiers.signals import Classifier
+from classifiers.text.terms import TermList, TermsError
 from classifiers.weights import WeightsError
 from manifests import durable
 from manifests.cases import SealError, check_recipients
 from manifests.collection import RESTRICTED_FILE_MODE, Collection, RootsError
 from manifests.keyed import make_secret
 from manifests.records import canonical_json
-from pipeline.canary_shard import CanaryShard
 from pipeline.case_owner import check_owner, reads_a_recipient
 from pipeline.commit import Decider
 from pipeline.config import Config, ListConfig, PolicyConfig, load_config
-from pipeline.decode import DecodeLimits, Decoder
-from pipeline.errors import ConfigError
-from pipeline.examine import MORE_MEMORY, Examiner
-from pipeline.executors.protocol import OnRows, WorkerOptions
-from pipeline.hash_pictures import PictureHashes
-from pipeline.ingest.shards import ShardSource, find_shards
-from pipeline.measure import Models
+from pipeline.errors import ConfigError, RunError
+from pipeline.executors.protocol import WorkerOptions
+from pipeline.ingest.shards import ShardSource, find_sources
 from pipeline.overrides import read_overrides
 from pipeline.plan import ListPlan, Plan, check_same_plan, make_plan, read_recorded
 from pipeline.policy import PolicyError
@@ -74,7 +64,7 @@ class Setup:
         """Return the shard of that name, if the configuration names it."""
         place = bisect_left(self.sources, shard, key=lambda item: item.name)  # they are sorted by name
         found = self.sources[place : place + 1]
-        return found[0] if found and found[0].name == shard else None
+        return found[0].opened() if found and found[0].name == shard else None
 
 
 def load_setup(options: WorkerOptions) -> Setup:
@@ -146,8 +136,8 @@ def load_setup(options: WorkerOptions) -> Setup:
 
 def _find_sources(config: Config, options: WorkerOptions) -> tuple[ShardSource, ...]:
     try:
-        return find_shards(config.input, base=options.config.absolute().parent)
-    except ConfigError:
+        return find_sources(config, base=options.config.absolute().parent)
+    except (ConfigError, RunError):  # also a store that does not answer
         if options.from_stored:  # features tell all but the bytes of kept samples, which tars alone need
             return ()
         raise
@@ -199,71 +189,16 @@ def begin(setup: Setup) -> None:
     durable.write(setup.collection.config_note, path, replace=True, mode=RESTRICTED_FILE_MODE)
 
 
-@contextmanager
-def make_examiner(setup: Setup, on_rows: OnRows) -> Iterator[Examiner]:
-    """Load the models and start the decoders; the decoders end with the block."""
-    config, plan = setup.config, setup.plan.examine
-    limits = DecodeLimits(
-        **asdict(plan.decode),
-        trailing_bytes="copy" if config.members.trailing_bytes == "copied" else "quarantine",
-    )
-    canaries = CanaryShard(setup.decider.lists)
-    with closing(canaries), Decoder(limits, workers=max(1, config.decode.workers)) as decoder:
-        yield Examiner(
-            setup.collection,
-            setup.plan,
-            config.members,
-            _load_models(setup),
-            decoder,
-            replace(setup.decider, search=_search_on(plan.device)),
-            canaries,
-            on_rows,
-        )
-
-
 def settle_search(setup: Setup, *, threads: int) -> CodeSearch:
     """Return the search for all codes of a collection at once."""
     device = setup.plan.examine.device
-    return partial(join_column, threads=threads) if device == "cpu" else _search_on(device)
+    return partial(join_column, threads=threads) if device == "cpu" else search_on(device)
 
 
-def _search_on(device: str) -> CodeSearch:
+def search_on(device: str) -> CodeSearch:
+    """Return the search for the codes of one shard."""
     if device == "cpu":
         return search_column
     from classifiers.blocklists.torch_search import DeviceSearch  # noqa: PLC0415 - loads torch
 
     return DeviceSearch(device)
-
-
-def _load_models(setup: Setup) -> Models:
-    config, plan = setup.config, setup.plan.examine
-    terms = TermMatcher(setup.terms) if setup.terms else None
-    hashes = PictureHashes(tuple(find_kind(name) for name in config.hashes.kinds), config.hashes.views)
-    try:
-        nets = tuple(load_net(item, threads=plan.threads) for item in config.net)
-    except WeightsError as error:
-        raise ConfigError(str(error)) from None
-    if config.embedder is None:
-        return Models(hashes, None, (), nets, terms, plan.batch, config.metadata)
-    import torch  # noqa: PLC0415 - half a second and 200 MB that settling does without
-
-    from classifiers.embedders.open_clip import OpenClipEmbedder  # noqa: PLC0415 - as above
-
-    torch.set_num_threads(plan.threads)
-    try:
-        embedder = OpenClipEmbedder(
-            config.embedder.folder,
-            name=config.embedder.name,
-            sha256=config.embedder.sha256,
-            device=plan.device,
-            precision=plan.precision,
-            batch=plan.batch,
-            jit=config.embedder.compile,
-        )
-    except (WeightsError, ValueError) as error:
-        raise ConfigError(str(error)) from None
-    except BatchTooLargeError as error:
-        raise ConfigError(f"embedder {plan.embedder}: {error}; {MORE_MEMORY}") from None
-    if embedder.dims != plan.dims or embedder.name != plan.embedder:
-        raise ConfigError(f"embedder {embedder.name}: {embedder.dims} wide, its folder says {plan.dims}")
-    return Models(hashes, embedder, setup.heads, nets, terms, plan.batch, config.metadata)

@@ -31,13 +31,14 @@ from manifests.keyed import KnownKeys, read_secret
 from manifests.leaks import NotKept, find_shard_leaks, find_unkept, read_unkept, write_unkept
 from manifests.records import FilesError
 from manifests.schema import read
-from pipeline.errors import CanaryError, ExitCode, RunError, ScrubError
+from pipeline.errors import CanaryError, DeviceError, ExitCode, RunError, ScrubError
 from pipeline.examine import Examiner, examine_shard, retry_samples
+from pipeline.examiners import make_examiner
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
 from pipeline.hits import decode_hits
 from pipeline.reviews import read_reviews
 from pipeline.settle import Settler, judge_shard, read_commit, settle_shard
-from pipeline.setup import Setup, load_setup, make_examiner
+from pipeline.setup import Setup, load_setup
 from pipeline.spread import Spread, merge, read_around, read_spread, working
 
 _PR_SET_PDEATHSIG = 1
@@ -62,9 +63,11 @@ class Worker:
     def do(self, task: Task, on_rows: OnRows) -> Outcome:
         """Do one task; whatever goes wrong is in the outcome."""
         try:
-            return Outcome(task.shard, samples=self._do(task, on_rows))
+            samples = self._do(task, on_rows)
+            spent = self._examiner.clock.take() if self._examiner else {}
+            return Outcome(task.shard, samples=samples, spent=spent)
         except ScrubError as error:
-            fatal = isinstance(error, CanaryError)
+            fatal = isinstance(error, CanaryError | DeviceError)
             return Outcome(task.shard, error=str(error), exit_code=error.exit_code, fatal=fatal)
         except (FilesError, ConservationError) as error:
             return Outcome(task.shard, error=str(error), exit_code=ExitCode.FAILED)
@@ -107,7 +110,7 @@ class Worker:
             on_rows(samples)
             return samples
         if self._examiner is None:
-            self._examiner = self._stack.enter_context(make_examiner(setup, on_rows))
+            self._examiner = self._stack.enter_context(make_examiner(setup, on_rows, self._options))
             self._examiner.canaries.check(self._examiner.models, self._examiner.decoder, setup.decider)
         source = setup.source(task.shard)
         if source is None:
@@ -167,6 +170,14 @@ def _where(error: OSError) -> str:
     return f": {error.filename}" if isinstance(error.filename, str) else ""
 
 
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when `parent` dies, and leave interrupts to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(ExitCode.FAILED)  # it died before it could be watched
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+
+
 def _serve(options: WorkerOptions, tasks_fd: int, answers_fd: int) -> None:
     with (
         os.fdopen(tasks_fd, "rb") as tasks,
@@ -188,12 +199,8 @@ def _serve(options: WorkerOptions, tasks_fd: int, answers_fd: int) -> None:
 def main(arguments: list[str]) -> None:
     """Serve tasks over pipes until they end."""
     given, tasks_fd, answers_fd, parent = arguments
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        sys.exit(ExitCode.FAILED)  # the parent died before it could be watched
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    raw = json.loads(given)
-    options = WorkerOptions(**{**raw, "config": Path(raw["config"]), "lists": tuple(raw["lists"])})
+    die_with(int(parent))
+    options = WorkerOptions.read(given)
     _serve(options, int(tasks_fd), int(answers_fd))
 
 

@@ -29,11 +29,16 @@ CHANGES = ("fsync", *NAMES)
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How a run ended: exit code (-n: signal n), how many changes counted, and what it printed."""
+    """How a run ended: exit code (-n: signal n), what it printed, how long that was at each change that counted."""
 
     code: int
-    changes: int
     text: str
+    printed: tuple[int, ...]
+
+    @property
+    def changes(self) -> int:
+        """How many changes counted."""
+        return len(self.printed)
 
 
 class Stopper:
@@ -74,7 +79,8 @@ class Stopper:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        return Stopped(code, (self._home / "changes").stat().st_size, (self._home / "text").read_text())
+        printed = (self._home / "changes").read_text().split()
+        return Stopped(code, (self._home / "text").read_text(), tuple(map(int, printed)))
 
 
 @contextmanager
@@ -146,7 +152,7 @@ def _watch(job: dict[str, Any], changes: IO[bytes]) -> None:
                         os.kill(os.getpid(), signal.SIGKILL)
                     code = getattr(errno, job["how"])
                     raise OSError(code, os.strerror(code))
-                changes.write(b".")
+                changes.write(b"%d\n" % os.fstat(1).st_size)
             result = real(*arguments, **options)
             counting = counting or any(str(item).endswith(job["after"]) for item in arguments)
             return result
@@ -191,7 +197,7 @@ def _run(job: dict[str, Any]) -> int:
 
 def _warm() -> None:
     """Import what a run imports, so that no child has to, and make sure that forking is safe afterwards."""
-    for name in ("pipeline.cli", "pipeline.runs", "pipeline.setup", "pipeline.status", "manifests.verify"):
+    for name in ("pipeline.cli", "pipeline.nightly", "pipeline.screen_run", "pipeline.status", "manifests.verify"):
         importlib.import_module(name)
     for name in ("pydantic", "pyarrow.dataset", "pyarrow.pandas_compat", "pandas"):
         with contextlib.suppress(ImportError):  # others import these where they are installed

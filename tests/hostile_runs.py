@@ -12,9 +12,10 @@ from manifests.commits import Close, ExamineCommit
 from pipeline.config import DecodeConfig
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.examine import examine_shard
+from pipeline.examiners import make_examiner
 from pipeline.executors.protocol import WorkerOptions
 from pipeline.settles import settle_all
-from pipeline.setup import begin, load_setup, make_examiner
+from pipeline.setup import begin, load_setup
 
 DECODE = {"max_bytes": 1 << 20, "max_pixels": 1_000_000, "memory_mb": 128, "cpu_s": 1, "wall_s": 0.6}
 

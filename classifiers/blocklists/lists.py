@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,11 +177,17 @@ def _with_canaries(
     ours = np.array(sorted(entries), f"V{width}")
     places = np.searchsorted(np.ascontiguousarray(rows).view(f"V{width}").ravel(), ours)
     if len(ours):
-        rows = np.insert(rows, places, ours.view(np.uint8).reshape(-1, width), axis=0)
-        masks = np.insert(masks, places, 0)
-        chosen = np.insert(chosen, places, stored + np.arange(len(ours), dtype=np.int32))
-    masks = masks.astype(np.min_scalar_type(int(masks.max())))
+        rows = _insert(rows, places, ours.view(np.uint8).reshape(-1, width))
+        masks = _insert(masks, places, np.zeros(len(ours), masks.dtype))
+        chosen = _insert(chosen, places, stored + np.arange(len(ours), dtype=np.int32))
+    masks = masks.astype(np.min_scalar_type(int(masks.max())), copy=False)
     starts = np.zeros(0, np.uint32) if algorithm in CODE_WIDTHS else bucket_starts(rows)
     for array in (rows, chosen, masks, starts):
         array.flags.writeable = False
     return ListColumn(rows, chosen, masks, starts, stored)
+
+
+def _insert(array: NDArray[Any], places: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
+    """As `np.insert`, for a few values among very many: whole stretches are copied."""
+    ends = pairwise([0, *places.tolist(), len(array)])
+    return np.concatenate([part for n, (a, b) in enumerate(ends) for part in (array[a:b], values[n : n + 1])])

@@ -38,12 +38,12 @@ class StoredList:
     """One version of a list.
 
     rows: by algorithm, uint8 N x width, sorted as bytes, no two alike, N >= 1.
-    masks: by algorithm, uint64 N, bit i = of `categories[i]`; no entry has the effect `ignore`.
+    masks: by algorithm, unsigned N, bit i = of `categories[i]`; no entry has the effect `ignore`.
     effects: of every category.
     """
 
     rows: Mapping[str, Rows]
-    masks: Mapping[str, NDArray[np.uint64]]
+    masks: Mapping[str, NDArray[np.unsignedinteger]]
     categories: tuple[str, ...]
     effects: Mapping[str, Effect]
     canaries: tuple[Canary, ...]
@@ -67,13 +67,13 @@ def set_digest(rows: Mapping[str, Rows]) -> str:
 
 
 def strictest(
-    masks: NDArray[np.uint64], categories: Sequence[str], effects: Mapping[str, Effect]
+    masks: NDArray[np.unsignedinteger], categories: Sequence[str], effects: Mapping[str, Effect]
 ) -> NDArray[np.uint8]:
     """Return for every entry the position in `EFFECTS` of the strictest effect among its categories."""
     found = np.full(len(masks), EFFECTS.index("ignore"), np.uint8)
     for position in (1, 0):
         bits = sum(1 << bit for bit, name in enumerate(categories) if effects[name] == EFFECTS[position])
-        found[(masks & np.uint64(bits)) != 0] = position
+        found[(masks & masks.dtype.type(bits)) != 0] = position
     return found
 
 
@@ -139,11 +139,10 @@ def _decode(body: memoryview) -> StoredList:
         raise ListError("its length is not that of its parts")
     parts = (body[start:end] for start, end in pairwise(ends))
     rows: dict[str, Rows] = {}
-    masks: dict[str, NDArray[np.uint64]] = {}
+    masks: dict[str, NDArray[np.unsignedinteger]] = {}
     for name, _ in header["algorithms"]:
         rows[name] = np.frombuffer(next(parts), np.uint8).reshape(-1, WIDTHS[name])
-        masks[name] = np.frombuffer(next(parts), mask_type).astype(np.uint64)
-        masks[name].flags.writeable = False
+        masks[name] = np.frombuffer(next(parts), mask_type)
     canaries = tuple(
         Canary(bytes(next(parts)), algorithm, bytes.fromhex(entry), distance)
         for algorithm, entry, distance, _ in header["canaries"]

@@ -1,7 +1,4 @@
-"""The inner loops of matching URLs, compiled with numba: where a host lies, and SHA-256 of many short texts.
-
-SHA-256 (FIPS 180-4) is taken of 16 texts side by side, one in each lane of a vector: some three times as fast as a
-call for each, of which the most is not hashing.
+"""The inner loops of matching URLs, compiled with numba: canonical forms, where a host lies, and equal hosts.
 
 - Texts are slices of one buffer, so that nothing is copied or made an object of.
 - No kernel holds the interpreter's lock or starts a thread.
@@ -9,51 +6,176 @@ call for each, of which the most is not hashing.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from functools import partial
-from math import isqrt
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Places = NDArray[np.int64]
-Lanes = NDArray[np.uint32]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from classifiers.blocklists.sha256_kernel import Bytes, Places, jit
 
-_LANES = 16
-_MOST = 4096  # bytes of a text that is hashed here; longer ones are few
 _COLON, _SLASH, _OPEN, _CLOSE, _DOT = b":/[]."
+_QUERY, _FRAGMENT, _PERCENT, _SPACE, _TAB, _LINE, _RETURN = b"?#% \t\n\r"
+_MAX_HOST, _MAX_LABEL = 253, 63  # characters, RFC 1035
+_MOST_PROBES = 32
+SLOW, WRITTEN, CHANGED = 0, 1, 2  # what `write_forms` makes of a URL
+_HTTPS, _HEX = (np.frombuffer(text, np.uint8) for text in (b"https", b"0123456789ABCDEF"))
 
 
-def _jit(function: _Function) -> _Function:
-    make = partial(numba.njit, nogil=True, forceinline=True, boundscheck=False, error_model="numpy")
-    try:
-        return cast(_Function, make(cache=True)(function))
-    except RuntimeError:  # nowhere to write the compiled form: every process compiles for itself
-        return cast(_Function, make()(function))
+def _table(texts: bytes, values: bytes, other: int = 0) -> Bytes:
+    table = np.full(256, other, np.uint8)
+    table[np.frombuffer(texts, np.uint8)] = np.frombuffer(values, np.uint8)
+    return table
 
 
-def _root_bits(prime: int, power: int) -> int:
-    """Return the first 32 bits of the fraction of a prime's square (2) or cube (3) root."""
-    if power == 2:
-        return isqrt(prime << 64) & 0xFFFFFFFF
-    low, high, wanted = 0, 1 << 40, prime << 96
-    while low < high:
-        middle = (low + high + 1) >> 1
-        low, high = (middle, high) if middle**3 <= wanted else (low, middle - 1)
-    return low & 0xFFFFFFFF
+_LOWER, _UPPER, _DECIMAL = b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789"
+_UNRESERVED = _table(_LOWER + _UPPER + _DECIMAL + b"-._~", bytes([1]) * 66)
+_SAFE = _UNRESERVED | _table(b"/:@!$&'()*+,;=", bytes([1]) * 14)  # stands in a path as it is
+_IN_HOST = _table(_LOWER + _UPPER + _DECIMAL + b"-_.", _LOWER + _LOWER + _DECIMAL + b"-_.")
+_VALUE = _table(_DECIMAL + b"abcdefABCDEF", bytes([*range(16), *range(10, 16)]), 255)
 
 
-_PRIMES = [n for n in range(2, 312) if all(n % d for d in range(2, isqrt(n) + 1))]
-_ROUNDS = np.array([_root_bits(prime, 3) for prime in _PRIMES], np.uint32)
-_BEGIN = np.array([_root_bits(prime, 2) for prime in _PRIMES[:8]], np.uint32)
+@jit
+def _write_scheme(data: Bytes, at: int, end: int, out: Bytes, to: int) -> tuple[int, int]:
+    size = 0
+    while size < 5 and at + size < end and data[at + size] | 32 == _HTTPS[size]:
+        out[to + size] = _HTTPS[size]
+        size += 1
+    at, to = at + size, to + size
+    if size < 4 or at + 3 > end or data[at] != _COLON or data[at + 1] != _SLASH or data[at + 2] != _SLASH:
+        return -1, to
+    out[to], out[to + 1], out[to + 2] = _COLON, _SLASH, _SLASH
+    return at + 3, to + 3
 
 
-@_jit
+@jit
+def _write_host(data: Bytes, at: int, end: int, out: Bytes, to: int) -> tuple[int, int]:
+    begin, label = to, 0
+    while at < end and _IN_HOST[data[at]]:
+        out[to] = _IN_HOST[data[at]]
+        label = 0 if out[to] == _DOT else label + 1
+        if label > _MAX_LABEL or (label == 0 and (to == begin or out[to - 1] == _DOT)):
+            return -1, to
+        at, to = at + 1, to + 1
+    to -= to > begin and label == 0  # the dot at its end
+    is_name = begin < to <= begin + _MAX_HOST and not 48 <= out[to - 1] <= 57
+    return (at if is_name else -1), to
+
+
+@jit
+def _after_port(data: Bytes, at: int, end: int, is_https: bool) -> int:
+    if at < end and data[at] == _COLON:
+        if is_https and at + 3 < end and data[at + 1] == 52 and data[at + 2] == 52 and data[at + 3] == 51:
+            at += 4
+        elif not is_https and at + 2 < end and data[at + 1] == 56 and data[at + 2] == 48:
+            at += 3
+    is_over = at == end or data[at] == _SLASH or data[at] == _QUERY or data[at] == _FRAGMENT
+    return at if is_over else -1
+
+
+@jit
+def _write_rest(data: Bytes, at: int, end: int, out: Bytes, to: int, is_utf8: bool) -> tuple[int, int, bool]:
+    is_dotted = False
+    if at == end or data[at] != _SLASH:
+        out[to] = _SLASH
+        to += 1
+    while at < end:
+        byte, stands = data[at], _SAFE[data[at]]
+        if not stands:
+            if byte in (_QUERY, _FRAGMENT):
+                break
+            if byte in (_TAB, _LINE, _RETURN) or (byte >= 128 and not is_utf8):
+                return -1, to, is_dotted
+            if byte == _PERCENT and at + 2 < end and _VALUE[data[at + 1]] < 16 and _VALUE[data[at + 2]] < 16:
+                byte = np.uint8(_VALUE[data[at + 1]] << 4 | _VALUE[data[at + 2]])
+                at += 2
+                stands = _UNRESERVED[byte]
+        if stands:
+            out[to] = byte
+            is_dotted |= byte == _DOT and out[to - 1] == _SLASH
+            to += 1
+        else:
+            out[to], out[to + 1], out[to + 2] = _PERCENT, _HEX[byte >> 4], _HEX[byte & 15]
+            to += 3
+        at += 1
+    if at + 1 < end and data[at] == _QUERY and data[at + 1] != _FRAGMENT:
+        while at < end and data[at] != _FRAGMENT:
+            byte = data[at]
+            if byte in (_TAB, _LINE, _RETURN) or (byte >= 128 and not is_utf8):
+                return -1, to, is_dotted
+            out[to] = byte
+            at, to = at + 1, to + 1
+    return at, to, is_dotted
+
+
+@jit
+def write_forms(data: Bytes, starts: Places, ends: Places, out: Bytes, is_utf8: bool) -> tuple[Places, int]:
+    """Write the canonical forms of URLs, one behind the other, as `url_forms.canonical_url` has them.
+
+    Hosts that are no plain names, user names, other ports and white space are left to it: SLOW.
+
+    Args:
+        data: where the URLs lie.
+        starts: of each.
+        ends: of each.
+        out: room for three times their bytes, and two for each.
+        is_utf8: whether they are known to be UTF-8.
+
+    Returns:
+        int64 6 x N: begin and end of each form, and of its host; SLOW, WRITTEN or CHANGED; whether it has dot
+        segments. How many bytes were written.
+    """
+    made, size = np.zeros((6, len(starts)), np.int64), 0
+    for row in range(len(starts)):
+        start, end = starts[row], ends[row]
+        if start == end or data[end - 1] <= _SPACE or data[end - 1] >= 128:
+            continue
+        at, first = _write_scheme(data, start, end, out, size)
+        if at < 0:
+            continue
+        at, last = _write_host(data, at, end, out, first)
+        if at < 0:
+            continue
+        at = _after_port(data, at, end, out[first - 4] == _HTTPS[4])
+        if at < 0:
+            continue
+        at, to, is_dotted = _write_rest(data, at, end, out, last, is_utf8)
+        if at < 0:
+            continue
+        is_changed = to - size != end - start
+        for i in range(0 if is_changed else to - size):
+            is_changed |= out[size + i] != data[start + i]
+        made[0, row], made[1, row], made[2, row], made[3, row] = size, to, first, last
+        made[4, row], made[5, row] = CHANGED if is_changed else WRITTEN, is_dotted
+        size = to
+    return made, size
+
+
+@jit
+def same_hosts(data: Bytes, first: Places, last: Places) -> Places:
+    """Return for each text the place of an equal one before it, its own where none was found: the most are."""
+    bits = 4
+    while 1 << bits < 2 * len(first):
+        bits += 1
+    slots, same = np.full(1 << bits, -1, np.int64), np.arange(len(first))
+    for row in range(len(first)):
+        mixed = np.uint64(14695981039346656037)  # FNV-1a
+        for at in range(first[row], last[row]):
+            mixed = (mixed ^ np.uint64(data[at])) * np.uint64(1099511628211)
+        place = np.int64(mixed >> np.uint64(64 - bits))
+        for probe in range(_MOST_PROBES):  # however hosts were chosen, this many
+            slot = (place + probe) & ((1 << bits) - 1)
+            other = slots[slot]
+            if other < 0:
+                slots[slot] = row
+                break
+            size, i = last[row] - first[row], 0
+            if last[other] - first[other] == size:
+                while i < size and data[first[row] + i] == data[first[other] + i]:
+                    i += 1
+                if i == size:
+                    same[row] = other
+                    break
+    return same
+
+
+@jit
 def find_hosts(data: Bytes, starts: Places, ends: Places) -> tuple[Places, Places]:
     """Return where the host of each canonical URL begins and ends, without port and brackets."""
     first, last = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
@@ -71,7 +193,7 @@ def find_hosts(data: Bytes, starts: Places, ends: Places) -> tuple[Places, Place
     return first, last
 
 
-@_jit
+@jit
 def list_parents(data: Bytes, first: Places, last: Places) -> tuple[Places, Places]:
     """Return (row, start) of each domain above a host that has a dot in it; of an address there is none."""
     count, rows, starts = 0, np.empty(4 * len(first) + 128, np.int64), np.empty(4 * len(first) + 128, np.int64)
@@ -93,111 +215,3 @@ def list_parents(data: Bytes, first: Places, last: Places) -> tuple[Places, Plac
             v6 |= data[at] == _COLON
             at -= 1
     return rows[:count], starts[:count]
-
-
-@_jit
-def _turn(word: np.uint32, bits: int) -> np.uint32:
-    return np.uint32((word >> np.uint32(bits)) | (word << np.uint32(32 - bits)))
-
-
-@_jit
-def _round(
-    a: Lanes,
-    b: Lanes,
-    c: Lanes,
-    d: Lanes,
-    e: Lanes,
-    f: Lanes,
-    g: Lanes,
-    h: Lanes,
-    words: Lanes,
-    constant: np.uint32,
-) -> None:
-    for i in range(_LANES):
-        x, y = e[i], a[i]
-        mixed = (
-            h[i] + (_turn(x, 6) ^ _turn(x, 11) ^ _turn(x, 25)) + ((x & f[i]) ^ (~x & g[i])) + constant + words[i]
-        )
-        d[i] += mixed
-        h[i] = mixed + (_turn(y, 2) ^ _turn(y, 13) ^ _turn(y, 22)) + ((y & b[i]) ^ (y & c[i]) ^ (b[i] & c[i]))
-
-
-@_jit
-def _compress(words: Lanes, state: Lanes, blocks: Places, block: int) -> None:
-    for i in range(np.uint64(16), np.uint64(64)):
-        for lane in range(_LANES):
-            x, y = words[i - np.uint64(15), lane], words[i - np.uint64(2), lane]
-            words[i, lane] = words[i - np.uint64(16), lane] + words[i - np.uint64(7), lane]
-            words[i, lane] += _turn(x, 7) ^ _turn(x, 18) ^ (x >> np.uint32(3))
-            words[i, lane] += _turn(y, 17) ^ _turn(y, 19) ^ (y >> np.uint32(10))
-    v = state.copy()
-    a, b, c, d, e, f, g, h = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
-    for i in range(0, 64, 8):
-        _round(a, b, c, d, e, f, g, h, words[i], _ROUNDS[i])
-        _round(h, a, b, c, d, e, f, g, words[i + 1], _ROUNDS[i + 1])
-        _round(g, h, a, b, c, d, e, f, words[i + 2], _ROUNDS[i + 2])
-        _round(f, g, h, a, b, c, d, e, words[i + 3], _ROUNDS[i + 3])
-        _round(e, f, g, h, a, b, c, d, words[i + 4], _ROUNDS[i + 4])
-        _round(d, e, f, g, h, a, b, c, words[i + 5], _ROUNDS[i + 5])
-        _round(c, d, e, f, g, h, a, b, words[i + 6], _ROUNDS[i + 6])
-        _round(b, c, d, e, f, g, h, a, words[i + 7], _ROUNDS[i + 7])
-    for i in range(8):
-        for lane in range(_LANES):
-            if block < blocks[lane]:
-                state[i, lane] += v[i, lane]
-
-
-@_jit
-def _hash(
-    data: Bytes, starts: Places, ends: Places, heads: Bytes, sizes: Places, which: Places, order: Places, out: Bytes
-) -> None:
-    words, state = np.empty((64, _LANES), np.uint32), np.empty((8, _LANES), np.uint32)
-    room, blocks = np.zeros((_LANES, _MOST + 96), np.uint8), np.zeros(_LANES, np.int64)
-    for group in range(0, len(order), _LANES):
-        count, most = min(_LANES, len(order) - group), 0
-        blocks[:] = 0
-        for lane in range(count):
-            job, text = order[group + lane], room[lane]
-            head, start = sizes[which[job]], starts[job]
-            size = head + ends[job] - start
-            for i in range(head):
-                text[i] = heads[which[job], i]
-            for i in range(size - head):
-                text[head + i] = data[start + i]
-            blocks[lane] = (size + 8) // 64 + 1
-            text[size] = 128
-            text[size + 1 : blocks[lane] * 64] = 0
-            for i in range(4):
-                text[blocks[lane] * 64 - 1 - i] = (size * 8) >> (8 * i) & 255
-            most = max(most, blocks[lane])
-        for i in range(8):
-            state[i, :] = _BEGIN[i]
-        for block in range(most):
-            for lane in range(_LANES):
-                text = room[lane]
-                for i in range(16):
-                    at = block * 64 + 4 * i
-                    high = np.uint32(text[at]) << np.uint32(24) | np.uint32(text[at + 1]) << np.uint32(16)
-                    words[i, lane] = high | np.uint32(text[at + 2]) << np.uint32(8) | np.uint32(text[at + 3])
-            _compress(words, state, blocks, block)
-        for lane in range(count):
-            row = out[order[group + lane]]
-            for i in range(32):
-                row[i] = state[i // 4, lane] >> np.uint32(24 - 8 * (i % 4)) & np.uint32(255)
-
-
-def sha256_of_parts(
-    data: Bytes, starts: Places, ends: Places, heads: tuple[bytes, ...], which: NDArray[np.int64]
-) -> Bytes:
-    """Return the SHA-256 (uint8 N x 32) of each `heads[which] + data[start:end]`."""
-    sizes = np.array([len(head) for head in heads], np.int64)
-    spelled = np.frombuffer(b"".join(head.ljust(16) for head in heads), np.uint8).reshape(-1, 16)
-    out = np.zeros((len(starts), 32), np.uint8)
-    lengths = ends - starts + sizes[which]
-    short = lengths <= _MOST
-    order = np.argsort(np.minimum((lengths + 8) // 64, 255).astype(np.uint8), kind="stable")
-    _hash(data, starts, ends, spelled, sizes, which, order[short[order]], out)
-    for job in np.flatnonzero(~short).tolist():
-        text = heads[which[job]] + data[starts[job] : ends[job]].tobytes()
-        out[job] = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
-    return out

@@ -5,8 +5,8 @@ Owns the spellings that are tried. Leaves the canonical form to `url_forms`, the
 - A URL is tried in its canonical form, with its dot segments resolved, as http and as https, with and without
   `www.`; against digests of URLs as their owners wrote them also just as it is written.
 - A domain is listed if it, or a domain above it, is; what its owner wrote with `www.` lists it without, too.
-- Most URLs stand in canonical form already. One expression knows them, and the slow form is spared: it would
-  return them as they are.
+- A compiled kernel writes the canonical form of most URLs; what it leaves is read by the slow form, as it says.
+- Many URLs are of few hosts: domains are looked up once for each host.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifiers.blocklists.algorithms import URL_WIDTHS, Rows
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.match import match_digests
+from classifiers.blocklists.sha256_kernel import sha256_of_parts
 from classifiers.blocklists.url_forms import canonical_url
-from classifiers.blocklists.url_kernels import find_hosts, list_parents, sha256_of_parts
-
-# A host without port that ends in a letter, at most 253 long by the check below; a path without escapes but of
-# what may not stand there plainly; a query of anything printable.
-_LABEL = "[a-z0-9_-]{1,63}"
-_CANONICAL = (
-    rf"^https?://(?:{_LABEL}\.)*[a-z0-9_-]{{0,62}}[a-z_-]/"
-    r"(?:[A-Za-z0-9._~/:@!$&'()*+,;=-]|%(?:[0189A-F][0-9A-F]|2[0-9ABCF]|3[A-F]|40|5[BCDE]|60|7[BCDF]))*"
-    r"(?:\?[!-\"$-~]+)?$"
+from classifiers.blocklists.url_kernels import (
+    CHANGED,
+    SLOW,
+    find_hosts,
+    list_parents,
+    same_hosts,
+    write_forms,
 )
-_MAX_HOST = 253  # characters, RFC 1035
+
 # What a URL without its scheme and `www.` is hashed behind; the first is for texts that are whole.
 _HEADS = (b"", b"http://", b"https://", b"http://www.", b"https://www.")
 _WWW = np.frombuffer(b"www.", np.uint8)
@@ -46,12 +44,15 @@ class UrlForms:
     """N URLs in canonical form.
 
     data: uint8, all forms. starts, ends: int64 N; alike where there is no URL, or none that http or https knows.
-    written: by row, what was written where it differs from the form. dotted: rows that may have dot segments.
+    first, last: int64 N, of the host. written: by row, what was written where it differs from the form.
+    dotted: rows that may have dot segments.
     """
 
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
     written: dict[int, bytes]
     dotted: NDArray[np.int64]
 
@@ -83,27 +84,34 @@ def read_urls(urls: pa.Array | pa.ChunkedArray | Sequence[str | None]) -> UrlFor
     """Bring URLs into canonical form, the most of them all at once."""
     array = urls if isinstance(urls, pa.Array | pa.ChunkedArray) else pa.array(urls, pa.string())
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    plain = pc.fill_null(pc.match_substring_regex(array, _CANONICAL), fill_value=False)
-    is_dotted = pc.fill_null(pc.match_substring(array, "/."), fill_value=False).to_numpy(zero_copy_only=False)
-    array = array.cast(pa.large_binary())
+    is_utf8, array = _is_utf8(array), array.cast(pa.large_binary())
     offsets = np.frombuffer(array.buffers()[1] or bytes(8), np.int64)[array.offset :][: len(array) + 1]
-    data = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-    starts, ends = offsets[:-1].copy(), offsets[1:].copy()
-    first, last = find_hosts(data, starts, ends)
-    odd = np.flatnonzero(~plain.to_numpy(zero_copy_only=False) | (last - first > _MAX_HOST))
-    starts[odd] = ends[odd] = 0
-    forms, written, size = [], {}, len(data)
+    data, begins = np.frombuffer(array.buffers()[2] or b"", np.uint8), offsets[:-1]
+    stops = np.where(array.is_null().to_numpy(zero_copy_only=False), begins, offsets[1:])
+    out = np.empty(3 * int((stops - begins).sum()) + 2 * len(begins), np.uint8)
+    (starts, ends, first, last, kind, is_dotted), size = write_forms(data, begins, stops, out, is_utf8)
+    forms, (odd, changed) = [], (np.flatnonzero(kind == one) for one in (SLOW, CHANGED))
+    written = dict(zip(changed.tolist(), array.take(pa.array(changed)).to_pylist(), strict=True))
     for row, raw in zip(odd.tolist(), array.take(pa.array(odd)).to_pylist(), strict=True):
         form = None if raw is None else canonical_url(raw.decode(errors="surrogateescape"))
         if form is not None:
             forms.append(form.encode())
             starts[row], ends[row] = size, size + len(forms[-1])
             size = ends[row]
+            is_dotted[row] = b"/." in forms[-1]
             if forms[-1] != raw:
                 written[row] = raw
-                is_dotted[row] = b"/." in forms[-1]
-    data = np.append(data, np.frombuffer(b"".join(forms), np.uint8))
-    return UrlForms(data, starts, ends, written, np.flatnonzero(is_dotted & (ends > starts)))
+    data = np.append(out[: size - sum(map(len, forms))], np.frombuffer(b"".join(forms), np.uint8))
+    first[odd], last[odd] = find_hosts(data, starts[odd], ends[odd])
+    return UrlForms(data, starts, ends, first, last, written, np.flatnonzero(is_dotted))
+
+
+def _is_utf8(array: pa.Array) -> bool:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def match_urls(urls: pa.Array | Sequence[str | None], lists: Sequence[HashList]) -> UrlHits:
@@ -117,22 +125,49 @@ def match_forms(forms: UrlForms, lists: Sequence[HashList]) -> UrlHits:
     Lists must have been made with these algorithms (`make_feeds(..., algorithms=...)`); others have no hits.
     """
     asked = {name for item in lists for name in item.columns}
-    first, last = find_hosts(forms.data, forms.starts, forms.ends)
-    begins = np.append(forms.data, _WWW)[first[:, None] + np.arange(4)]
-    bare = first + 4 * ((begins == _WWW).all(axis=1) & (last - first > len(_WWW)))
+    bare, same = _without_www(forms), np.zeros(0, np.int64)
     queries = _url_queries(forms, bare, [name for name in URL_ALGORITHMS if name in asked and name != "domain"])
     if "domain" in asked:
-        queries["domain"] = _domain_queries(forms, first, bare, last)
+        same = same_hosts(forms.data, forms.first, forms.last)
+        queries["domain"] = _domain_queries(
+            forms, bare, np.flatnonzero(forms.usable & (same == np.arange(len(same))))
+        )
     parts = []
     for place, item in enumerate(lists):
         for name, (rows, digests) in queries.items():
             found = match_digests(item, name, digests)
-            hit = np.empty((len(found.row), 4), np.int64)
-            hit[:, 0], hit[:, 1] = rows[found.row], place
-            hit[:, 2], hit[:, 3] = URL_ALGORITHMS.index(name), found.number
+            where, numbers = rows[found.row], found.number.astype(np.int64)
+            if name == "domain" and len(where):
+                where, numbers = _of_each(same, where, numbers)
+            hit = np.empty((len(where), 4), np.int64)
+            hit[:, 0], hit[:, 1], hit[:, 2], hit[:, 3] = where, place, URL_ALGORITHMS.index(name), numbers
             parts.append(hit)
     hits = np.unique(np.concatenate([np.zeros((0, 4), np.int64), *parts]), axis=0)
     return UrlHits(hits[:, 0], *(hits[:, n].astype(kind) for n, kind in ((1, "i2"), (2, "i1"), (3, "i4"))))
+
+
+def url_spellings(forms: UrlForms) -> tuple[NDArray[np.int64], Rows]:
+    """Return the SHA-256 of every spelling in which a list of URLs is asked (uint8 S x 32), and the row of each."""
+    return _url_queries(forms, _without_www(forms), ["url"])["url"]
+
+
+def _without_www(forms: UrlForms) -> NDArray[np.int64]:
+    """Return where each host begins without its `www.`."""
+    begins = np.append(forms.data, _WWW)[forms.first[:, None] + np.arange(4)]
+    has_www = (begins == _WWW).all(axis=1) & (forms.last - forms.first > len(_WWW))
+    return np.where(has_www, forms.first + len(_WWW), forms.first)
+
+
+def _of_each(
+    same: NDArray[np.int64], rows: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return hits of rows as hits of all rows of the same host."""
+    order = np.argsort(rows, kind="stable")
+    rows, mine = rows[order], np.flatnonzero(np.isin(same, rows))
+    low = np.searchsorted(rows, same[mine])
+    counts = np.searchsorted(rows, same[mine], side="right") - low
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(mine, counts), numbers[order[np.repeat(low, counts) + within]]
 
 
 def _url_queries(
@@ -164,15 +199,14 @@ def _url_queries(
 
 
 def _domain_queries(
-    forms: UrlForms, first: NDArray[np.int64], bare: NDArray[np.int64], last: NDArray[np.int64]
+    forms: UrlForms, bare: NDArray[np.int64], hosts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Rows]:
-    """Return the digests of all that could list a host: itself, with and without `www.`, domains above it."""
-    usable = np.flatnonzero(forms.usable)
-    above, starts = list_parents(forms.data, first, last)
-    rows = np.concatenate([usable, usable, above])
-    starts = np.concatenate([bare[usable], bare[usable], starts])
-    which = np.repeat([0, 1, 0], [len(usable), len(usable), len(above)])
-    return rows, sha256_of_parts(forms.data, starts, last[rows], (b"", b"www."), which)
+    """Return the digests of all that could list the hosts of rows: with and without `www.`, domains above."""
+    above, parents = list_parents(forms.data, forms.first[hosts], forms.last[hosts])
+    rows = np.concatenate([hosts, hosts, hosts[above]])
+    starts = np.concatenate([bare[hosts], bare[hosts], parents])
+    which = np.repeat([0, 1, 0], [len(hosts), len(hosts), len(above)])
+    return rows, sha256_of_parts(forms.data, starts, forms.last[rows], (b"", b"www."), which)
 
 
 def _resolve(place: bytes) -> bytes:

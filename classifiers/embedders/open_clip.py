@@ -16,9 +16,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from classifiers.signals import MIN_ROWS, BatchTooLargeError, Embeddings, Pixels
 from classifiers.torchvision_schemas import open_clip
 from classifiers.weights import WeightsError, check_pin
 
+Step = TypeVar("Step")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # What a RuntimeError says where it is no torch.OutOfMemoryError: allocators of the CPU and of CUDA, libraries.
 _OUT_OF_MEMORY = re.compile(
@@ -75,8 +77,10 @@ class OpenClipEmbedder:
         check_pin(folder, sha256, what=what)
         config = read_folder(folder, name=name)
         self._device = torch.device(resolve_device(device))
+        self._copies = None
         if device == "cuda":
             _make_cuda_exact()
+            self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call] # torch's own
         self.stand_in = config.stand_in
         self._name = embedder_name(name, sha256, config, precision, compiled=jit)
         self._size, self._squash = config.size, config.squash
@@ -103,6 +107,11 @@ class OpenClipEmbedder:
         """Width of an embedding."""
         return self._dims
 
+    @property
+    def size(self) -> int:
+        """Side of a view in pixels."""
+        return self._size
+
     def view(self, pixels: Pixels) -> NDArray[np.uint8]:
         """Return the view that the tower reads, uint8 S x S x 3, fresh memory; see `square_view`."""
         return square_view(pixels, self._size, squash=self._squash)
@@ -123,8 +132,25 @@ class OpenClipEmbedder:
         rows = np.empty((len(views), self._dims), dtype=np.float16)
         for start in range(0, len(views), self._batch):
             part = views[start : start + self._batch]
-            rows[start : start + len(part)] = self._forward(part)[: len(part)]
+            rows[start : start + len(part)] = self.start(part)()
         return rows
+
+    def start(self, views: Views) -> Callable[[], Embeddings]:
+        """Begin to embed at most a batch of views; what is returned waits for the rows.
+
+        On CUDA the views are on their way, and the pass is queued, when this returns: the next batch can be begun
+        before this one is waited for. On the CPU it is done by then.
+
+        Raises:
+            BatchTooLargeError: the pass does not fit in memory; what is returned may raise it too.
+        """
+        least = max(self._batch, MIN_ROWS) if self._compiled else MIN_ROWS
+        padded = views
+        if len(views) < least:
+            padded = np.pad(views, ((0, least - len(views)), (0, 0), (0, 0), (0, 0)))
+        rows, count = len(views), len(padded)
+        finish = _or_too_large(count, partial(self._queue, padded))
+        return lambda: _or_too_large(count, finish)[:rows]
 
     def with_batch(self, batch: int) -> OpenClipEmbedder:
         """Return the same tower, in the same memory, for forward passes of `batch` rows at most."""
@@ -134,28 +160,31 @@ class OpenClipEmbedder:
             other._try_tower(f"embedder '{self._name}'")
         return other
 
-    def _forward(self, views: Views) -> Embeddings:
-        try:
-            least = max(self._batch, MIN_ROWS) if self._compiled else MIN_ROWS
-            if len(views) < least:
-                views = np.pad(views, ((0, least - len(views)), (0, 0), (0, 0), (0, 0)))
-            return self._pass(views)
-        except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
-                raise
-        # Raised out here, so that no frame of the failed pass lives on and holds its memory.
-        raise BatchTooLargeError(len(views))
-
-    def _pass(self, views: Views) -> Embeddings:
+    def _queue(self, views: Views) -> Callable[[], Embeddings]:
+        """Queue a pass over the views; what is returned waits for it."""
         with torch.inference_mode():
+            pixels = self._bring(borrow(np.ascontiguousarray(views)))
             # So turned, the pixels are channels-last, which convolutions like best.
-            pixels = borrow(np.ascontiguousarray(views)).to(self._device).permute(0, 3, 1, 2)
-            normal = pixels.float().div_(255).sub_(self._mean).div_(self._std)
+            normal = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
             raw = self._tower(normal.to(self._dtype)).float()
-            unit = raw / raw.norm(dim=1, keepdim=True)
-            rows: Embeddings = unit.half().cpu().numpy()
-        rows[~np.isfinite(rows).all(axis=1)] = np.nan
-        return rows
+            rows = (raw / raw.norm(dim=1, keepdim=True)).half()
+            if self._copies is None:
+                return partial(_finite, rows)
+            there = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True).copy_(rows, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch's own
+            done.record()
+        return partial(_finite, there, done)
+
+    def _bring(self, views: torch.Tensor) -> torch.Tensor:
+        """Bring views to the device, on CUDA beside the pass that is under way, from pinned memory."""
+        if self._copies is None:
+            return views
+        with torch.cuda.stream(self._copies):
+            there = views.pin_memory().to(self._device, non_blocking=True)
+        here = torch.cuda.current_stream(self._device)
+        here.wait_stream(self._copies)
+        there.record_stream(here)
+        return there
 
     def _try_tower(self, what: str) -> None:
         """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later.
@@ -163,12 +192,36 @@ class OpenClipEmbedder:
         torch.compile does its work here, at the first pass.
         """
         with _compiling(what) if self._compiled else nullcontext():
-            row = self._forward(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))[:1]
+            row = self.start(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))()
         if row.shape != (1, self._dims) or not np.isfinite(row).all():
             found = f"shape {row.shape}, finite: {bool(np.isfinite(row).all())}"
             raise WeightsError(
                 f"{what}: expected a finite embedding (1, {self._dims}) of a grey picture, found {found}"
             )
+
+
+def _or_too_large(rows: int, step: Callable[[], Step]) -> Step:
+    """Do a step of a forward pass.
+
+    Raises:
+        BatchTooLargeError: it does not fit in memory.
+    """
+    try:
+        return step()
+    except (RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+    # Raised out here, so that no frame of the failed pass lives on and holds its memory.
+    raise BatchTooLargeError(rows)
+
+
+def _finite(rows: torch.Tensor, done: torch.cuda.Event | None = None) -> Embeddings:
+    """Wait for rows that a device computes, and make one that is not all finite all NaN."""
+    if done is not None:
+        done.synchronize()
+    found: Embeddings = rows.numpy().copy()
+    found[~np.isfinite(found).all(axis=1)] = np.nan
+    return found
 
 
 @contextmanager

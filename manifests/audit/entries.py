@@ -24,10 +24,20 @@ from manifests.audit.tiles import LogError
 from manifests.records import Action, canonical_json
 
 VERSION = 1
-KINDS = (
-    *("run-open", "policy", "model", "list", "canary", "override", "review", "destroy", "publish"),
-    *("key-rotation", "shard-commit", "settle", "run-close"),
-)
+COMMITTED = ("policy", "model", "list", "canary", "override", "review", "destroy", "publish", "screen")
+KINDS = {
+    "run-open": "at decide_plan examine_plan settle tool",
+    **dict.fromkeys(COMMITTED, "settle value"),
+    "key-rotation": "statement",
+    "shard-commit": "details in input kept manifest not_kept records settle shard",
+    "settle": "close decide_plan examine_plan faults in kept not_kept settle shards stamps summary uids",
+    "run-close": "at evidence files settle",
+}
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("v", "settle", "in", "kept", "not_kept", "faults", "shards"), (int,)),
+    **dict.fromkeys(("input", "manifest", "summary", "uids"), (str, type(None))),
+    **{"stamps": (list,), "files": (dict,)},
+}  # all others are texts
 
 
 def encode_entry(kind: str, **fields: object) -> bytes:
@@ -44,7 +54,9 @@ def decode_entry(data: bytes, number: int) -> dict[str, Any]:
     """
     try:
         value = json.loads(data)
-        known = value["v"] == VERSION and value["kind"] in KINDS and canonical_json(value) == data
+        known = value["v"] == VERSION and canonical_json(value) == data
+        known &= set(value) == {"v", "kind", *KINDS[value["kind"]].split()}
+        known &= all(type(one) in _TYPES.get(name, (str,)) for name, one in value.items())
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
@@ -70,6 +82,18 @@ class Committer:
         salt = mac(self._secret, canonical_json(["salt", self._settle, label]))
         self.openings[label] = {"salt": salt.hex(), "text": text.decode()}
         return mac(salt, text).hex()
+
+    @staticmethod
+    def values(plan: Mapping[str, Any], canaries: int) -> dict[str, object]:
+        """Return, by kind of entry, what is committed to of a settle's plan; every canary asked for was found."""
+        decide = plan["decide"]
+        return {
+            "policy": {name: decide[name] for name in ("policy", "policy_digest", "policy_text")},
+            "model": plan["examine"],
+            "list": decide["lists"],
+            "canary": {"asked": canaries, "found": canaries},
+            "override": decide["overrides"],
+        }
 
 
 def opens(commitment: str, opening: Mapping[str, str]) -> bool:

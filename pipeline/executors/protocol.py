@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -32,13 +33,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done."""
+    """What became of one task; `error` is empty where it was done. `fatal` means that no other may be done.
+
+    spent: seconds by stage and counts of the worker's clock since its last task (`stages.StageClock`).
+    """
 
     shard: str
     samples: int = 0
     error: str = ""
     exit_code: ExitCode = ExitCode.FINISHED
     fatal: bool = False
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class WorkerOptions:
     the configured ones. shards: whether tars are written. from_stored: the input may be gone.
     lists_fd, index_fd: shared memory (`classifiers.blocklists.shared`); None before the lists are read, and where
     no list needs an index. readable: whether the run found a key that opens what it seals; None before it looked.
+    share: how many workers use one process that holds the model; 0: each its own. devices: such processes, one a
+    GPU. device_fd: a worker's connection to its process.
     """
 
     config: Path
@@ -60,11 +67,25 @@ class WorkerOptions:
     lists_fd: int | None = None
     index_fd: int | None = None
     readable: bool | None = None
+    device_fd: int | None = None
+    share: int = 0
+    devices: int = 0
+
+    @classmethod
+    def read(cls, text: str) -> WorkerOptions:
+        """Return the options that `text` spells."""
+        raw = json.loads(text)
+        return cls(**{**raw, "config": Path(raw["config"]), "lists": tuple(raw["lists"])})
+
+    @property
+    def text(self) -> str:
+        """The options as a worker process is told them."""
+        return json.dumps({**asdict(self), "config": str(self.config)})
 
     @property
     def fds(self) -> tuple[int, ...]:
         """What a worker process must inherit."""
-        return tuple(fd for fd in (self.lists_fd, self.index_fd) if fd is not None)
+        return tuple(fd for fd in (self.lists_fd, self.index_fd, self.device_fd) if fd is not None)
 
 
 OnRows = Callable[[int], None]

@@ -11,7 +11,6 @@ Owns grouping, roles, captions and the join with img2dataset's sidecar table. De
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ from typing import Any, BinaryIO, Literal
 from manifests.records import FaultKind
 from manifests.tars import HEAD_BYTES, Member, index_tar, is_image, read_member
 from pipeline.config import MembersConfig
-from pipeline.ingest.shards import ShardSource
 from pipeline.ingest.sidecars import crawl_digests, read_sidecar
+from pipeline.ingest.sources import ShardSource
 
 Role = Literal["image", "unjudged", "copied", "text", "left_out"]
 MAX_TEXT_BYTES = 1 << 20
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +75,16 @@ def take_inventory(source: ShardSource, members: MembersConfig) -> Inventory:
     """
     rows, sidecar_damage = read_sidecar(source)
     if source.missing:
-        return _assemble({}, rows, None, damage="the shard is missing", sha256=None, source=source)
+        return _assemble({}, rows, None, damage="the shard is missing", source=source)
     if source.is_table:
-        with source.path.open("rb") as file:
-            digest = _digest(file)
-        return _assemble({}, rows, None, damage=sidecar_damage, sha256=digest, source=source)
-    index = index_tar(source.path)
+        return _assemble({}, rows, None, damage=sidecar_damage, source=source)
+    index, made = index_tar(source.path), source.contents
     groups: dict[str, list[SampleMember]] = {}
     with source.path.open("rb") as file:
         for member in index.members:
             groups.setdefault(member.key, []).append(_give_role(file, member, members))
-        damage = "; ".join(text for text in (index.damage, sidecar_damage) if text) or None
-        return _assemble(groups, rows, file, damage=damage, sha256=_digest(file), source=source)
+        damage = "; ".join(text for text in (made and made.damage, index.damage, sidecar_damage) if text) or None
+        return _assemble(groups, rows, file, damage=damage, source=source)
 
 
 def _assemble(
@@ -97,19 +93,18 @@ def _assemble(
     file: BinaryIO | None,
     *,
     damage: str | None,
-    sha256: str | None,
     source: ShardSource,
 ) -> Inventory:
-    samples = []
-    for index, key in enumerate([*groups, *(key for key in rows if key not in groups)]):
+    samples, made = [], source.contents
+    faults = {} if made is None else made.faults
+    promised = dict.fromkeys([*groups, *rows, *(() if made is None else made.promised)])
+    for index, key in enumerate(promised):
         ordered = tuple(sorted(groups.get(key, ()), key=lambda item: (item.member.extension, item.member.offset)))
         url, caption, metadata, screened, record = _describe(file, ordered, rows.get(key))
-        fault = FaultKind.NO_IMAGE if source.is_table else _sample_fault(ordered)
-        crawl = crawl_digests(rows.get(key, {}))
+        fault = faults.get(key) or (FaultKind.NO_IMAGE if source.is_table else _sample_fault(ordered))
+        crawl = crawl_digests(record if made is not None and made.rows else rows.get(key, {}))
         samples.append(Sample(index, key, ordered, fault, url, caption, metadata, screened, crawl, record))
-    sidecar_sha256 = None
-    if source.sidecar is not None and source.sidecar.is_file():
-        sidecar_sha256 = hashlib.sha256(source.sidecar.read_bytes()).hexdigest()
+    sha256, sidecar_sha256 = source.digests()
     size = 0 if source.missing else source.path.stat().st_size
     return Inventory(tuple(samples), damage, sha256, sidecar_sha256, size)
 
@@ -190,11 +185,3 @@ def _parse(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _digest(file: BinaryIO) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()

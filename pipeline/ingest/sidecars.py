@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from classifiers.hashes.digests import DIGEST_WIDTHS
-from pipeline.ingest.shards import ShardSource
+from pipeline.ingest.sources import ShardSource
 
 _COLUMNS = (*DIGEST_WIDTHS, "hash")
 _BY_LENGTH = {2 * width: name for name, width in DIGEST_WIDTHS.items()}
@@ -26,11 +26,11 @@ _HEX = re.compile(r"[0-9a-fA-F]*")
 
 def read_sidecar(source: ShardSource) -> tuple[dict[str, dict[str, Any]], str | None]:
     """Return the rows that count by key, and what is wrong with the table, if anything."""
-    if source.sidecar is None:
+    if source.sidecar is None or source.table is None:
         return {}, None
     name = source.sidecar.name
     try:
-        table = pq.read_table(source.sidecar, use_threads=False)
+        table = pq.ParquetFile(source.table).read(use_threads=False)
         listed = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError):  # also text that is not UTF-8, impossible dates
         return {}, f"the sidecar {name} is not a readable Parquet table"

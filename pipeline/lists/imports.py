@@ -8,14 +8,16 @@ Leaves formats to `classifiers.blocklists.importers`, effects to `categories`, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from classifiers.blocklists.entries import Collected, collect
 from classifiers.blocklists.importers.protocol import ReadOptions
 from classifiers.blocklists.importers.registry import files_of, find_importer, name_format
+from manifests.records import digest_json
 from pipeline.errors import InputError
+from pipeline.ingest.input_files import digest_of
 from pipeline.lists.categories import effects_of, known_effects
 from pipeline.lists.manifest import About, ListManifest
 from pipeline.lists.report import reason_lines
@@ -65,6 +67,7 @@ def import_list(
     store.ready(list_id)
     known = known_effects(category_map, effect)
     files = files_of(paths)
+    delivery = delivery_of(str(digest_of(path)) for path in files)
     importer = find_importer(format_name, files)
     collected = collect(importer.read(files, ReadOptions(algorithm)))
     _require_complete(collected, stated_count, tolerance)
@@ -76,8 +79,14 @@ def import_list(
         format_name=name_format(importer),
         stated_count=stated_count,
         tolerance=tolerance,
+        delivery=delivery,
     )
     return Imported(manifest, collected.places)
+
+
+def delivery_of(digests: Iterable[str]) -> str:
+    """Return the digest by which a delivery is known, from the SHA-256 of its files in any order."""
+    return digest_json(sorted(digests))
 
 
 def _require_complete(collected: Collected, stated_count: int | None, tolerance: float) -> None:

@@ -55,7 +55,8 @@ class ListManifest(About, Record):
 
     entries: stored ones by algorithm, without canaries. entries_by_category and entries_by_effect: of all distinct
     entries that were read, those with the effect `ignore` included; one with several categories counts in each.
-    records = taken + the sum of `fates`. reasons: by "fate: reason".
+    records = taken + the sum of `fates`. reasons: by "fate: reason". delivery: digest of the files, by which a
+    night knows what was imported.
     """
 
     kind: ClassVar[str] = "list"
@@ -77,16 +78,17 @@ class ListManifest(About, Record):
     tolerance: float
     set_digest: str
     file_sha256: str
+    delivery: str
     canaries: Counts
 
     def __post_init__(self) -> None:
         About.__post_init__(self)  # `super()` does not know the class that slots make of this one
-        texts = [self.received_from, self.agreement, *self.permitted_uses, self.territory, self.contact]
+        texts = [self.received_from, self.agreement, self.territory, self.contact, self.delivery]
         tables = [*self.entries_by_category.values(), *self.entries_by_effect.values()]
         tables += [self.entries, self.fates, self.reasons, self.canaries]
         counts = [self.version, self.records, self.taken, self.duplicates]
         counts += [count for table in tables for count in table.values()]
-        if {type(text) for text in texts} != {str} or type(self.encrypted) is not bool:
+        if {type(text) for text in (*texts, *self.permitted_uses)} != {str} or type(self.encrypted) is not bool:
             raise ListError("expected text where the user has a say")
         if any(type(count) is not int or count < 0 for count in counts):
             raise ListError("expected whole numbers, none of them negative")

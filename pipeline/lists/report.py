@@ -44,6 +44,13 @@ def manifest_lines(manifest: ListManifest, places: Mapping[str, Sequence[str]]) 
     return [*lines, f"set       {manifest.set_digest}"]
 
 
+def import_days(store: ListStore) -> dict[str, str]:
+    """Return the day on which each version that stands in the store was imported, by id@version."""
+    standing = [name for name in store.ids() if store.withdrawn(name) is None]
+    every = [store.manifest(name, version) for name in standing for version in store.versions(name)]
+    return {one.name: one.imported_at[:10] for one in every}
+
+
 def stamps_of(manifests: Iterable[ListManifest]) -> tuple[str, ...]:
     """Return a stamp for every version whose entries are not encrypted."""
     return tuple(f"{UNSAFE_STAMP}: {manifest.name}" for manifest in manifests if not manifest.encrypted)

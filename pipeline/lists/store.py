@@ -139,6 +139,7 @@ class ListStore:
         format_name: str,
         stated_count: int | None = None,
         tolerance: float = 0.0,
+        delivery: str = "",
     ) -> ListManifest:
         """Store an import as the next version of a list, with canaries of its own.
 
@@ -177,6 +178,7 @@ class ListStore:
                 stated_count=stated_count,
                 tolerance=float(tolerance),
                 file_sha256=hashlib.sha256(data).hexdigest(),
+                delivery=delivery,
             )
             folder = self.folder(list_id, version)
             durable.make_folder(folder, mode=FOLDER_MODE)

@@ -74,14 +74,15 @@ def test_runs_killed_at_random_moments_end_as_an_undisturbed_one(
     assert crash_rounds < 20 or set(PHASES) <= set(hit), hit
 
 
+@pytest.mark.parametrize("share_model", [False, True])
 def test_runs_with_models_killed_at_random_moments_end_as_an_undisturbed_one(
-    tmp_path: Path, crash_rounds: int
+    tmp_path: Path, crash_rounds: int, share_model: bool
 ) -> None:
     if crash_rounds < 10:
         pytest.skip("one round in ten carries models, whose loading takes most of its time: make crash")
     from modelled import add_models  # noqa: PLC0415 - loads torch
 
-    scrape = make_scrape(tmp_path, shards=8, samples=12)
+    scrape = make_scrape(tmp_path, shards=8, samples=12, run={"share_model": share_model})
     add_models(scrape)
     truth = run_undisturbed(scrape)
     for number in range(crash_rounds // 10):

@@ -20,9 +20,10 @@ from manifests.commits import ExamineCommit
 from pipeline.config import load_config
 from pipeline.errors import ExitCode, RunError
 from pipeline.examine import Examiner, examine_shard, retry_samples
+from pipeline.examiners import make_examiner
 from pipeline.executors.protocol import WorkerOptions
 from pipeline.ingest.shards import find_shards
-from pipeline.setup import begin, load_setup, make_examiner
+from pipeline.setup import begin, load_setup
 
 PLANNED, LONG, SHORT = 64, 40, 10
 SPOILT = 23  # a sample of the long shard

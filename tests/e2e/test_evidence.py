@@ -66,10 +66,10 @@ def test_two_settles_stand_in_the_log_and_everything_agrees(scrape):
     done = verify(scrape, scrape.collection, "--since", scrape.root / "older", "--deep")
     assert done.code == 0, done.err
     assert "signed by example.org/scrub" in done.out
-    assert "continues the 14 entries" in done.out
+    assert "continues the 15 entries" in done.out
     kinds = [one["kind"] for one in entries(scrape.collection)]
     once = [
-        *("run-open", "policy", "model", "list", "canary", "override", "review", "destroy", "publish"),
+        *("run-open", "policy", "model", "list", "canary", "override", "review", "destroy", "publish", "screen"),
         *("shard-commit",) * 3, "settle", "run-close",
     ]  # fmt: skip
     assert kinds == [*once, *once][: len(kinds)]
@@ -104,7 +104,7 @@ def test_the_log_says_nothing_of_reasons_lists_or_policy(scrape):
     for word in ("known", "REMOVE", "SEAL", "QUARANTINE", "rule:", plan["policy"], plan["policy_digest"]):
         assert word not in text
     opened = json.loads((scrape.collection / "settled" / "0001" / "openings.json").read_bytes())
-    for entry in entries(scrape.collection)[:14]:
+    for entry in entries(scrape.collection)[:15]:
         if "value" in entry:
             assert opens(entry["value"], opened[entry["kind"]])
 
@@ -113,7 +113,7 @@ def test_a_log_that_was_cut_and_signed_again_is_refused(scrape, copy, tmp_path):
     older = tmp_path / "cut"
     key = FileSigner.read("example.org/scrub", scrape.root / "outside" / "key", outside=copy)
     log = Log.open(older, "example.org/scrub", [NoteKey.of(key)])
-    log.append(list(Tiles(copy / "log", size_of(copy)).all_entries())[:14])
+    log.append(list(Tiles(copy / "log", size_of(copy)).all_entries())[:15])
     log.publish(key)
     shutil.rmtree(copy / "log")
     shutil.copytree(older, copy / "log")
@@ -135,8 +135,8 @@ def test_a_log_that_was_cut_and_signed_again_is_refused(scrape, copy, tmp_path):
         ("releases/0002/croissant.json", "croissant.json"),
         ("releases/0002/shardscrub.intoto.jsonl", "shardscrub.intoto.jsonl"),
         ("log/checkpoint", "checkpoint"),
-        ("log/tile/0/000.p/28", "000.p/28"),
-        ("log/tile/entries/000.p/28", "entries/000.p/28"),
+        ("log/tile/0/000.p/30", "000.p/30"),
+        ("log/tile/entries/000.p/30", "entries/000.p/30"),
     ],
 )
 def test_flipped_bits_and_cut_files_are_named(scrape, copy, name, said):
@@ -160,7 +160,7 @@ def test_a_settle_that_was_killed_after_its_close_is_finished_by_the_next_run(tm
     made = make(tmp_path)
     before = {path: path.read_bytes() for path in (made.collection / "log").rglob("*") if path.is_file()}
     if len(left) > 1:
-        cut_to(made, 27)  # before the close entry
+        cut_to(made, 29)  # before the close entry
     for name in left:
         (made.collection / name).unlink()
     done = call("run", made.config, "--workers", 1)

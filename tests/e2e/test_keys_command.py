@@ -68,6 +68,9 @@ def test_a_command_is_shown_after_it_has_signed(config, tmp_path):
         (("new", "other.pem", "--origin", "two words"), "the name of a log"),
         (("rotate", "scrub.toml", "c/next.pem", "--statement", "note"), "must not lie in the collection"),
         (("rotate", "scrub.toml", "next.pem", "--statement", "log.pem"), "exists already"),
+        (("rotate", "scrub.toml", "--statement", "note"), "expected either FILE"),
+        (("rotate", "scrub.toml", "next.pem", "--to", "scrub.toml", "--statement", "note"), "expected either FILE"),
+        (("rotate", "scrub.toml", "--to", "scrub.toml", "--statement", "note"), "followed by another key"),
         (("show", "none.toml"), "no such file"),
     ],
 )

@@ -28,7 +28,8 @@ from pipeline.decode import DecodeLimits, Decoder
 from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
-from pipeline.measure import Models, digest_members, measure
+from pipeline.measure import digest_members, measure
+from pipeline.sheet import Models
 
 SAMPLES = 12
 # What is planted in shard 00000, by the number of the sample.

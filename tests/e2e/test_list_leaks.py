@@ -38,6 +38,7 @@ from classifiers.blocklists.importers.registry import find_importer
 from classifiers.blocklists.lists import MATCHED
 from classifiers.blocklists.match import match_codes, match_digests, search_column
 from classifiers.hashes.digests import DIGEST_WIDTHS, take_digests
+from pipeline.examiners import make_examiner
 from pipeline.executors.processes import ProcessesExecutor
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
 from pipeline.hits import encode_hits
@@ -47,7 +48,7 @@ from pipeline.run_lists import read_lists
 from pipeline.runs import Part, examine_all
 from pipeline.settle import load_features, read_commit
 from pipeline.settle_matches import match_collection
-from pipeline.setup import begin, load_setup, make_examiner
+from pipeline.setup import begin, load_setup
 
 KINDS = ("phash", "dhash", "whash", "ahash")
 Row = tuple[str, bytes, str]

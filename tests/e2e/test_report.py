@@ -146,7 +146,10 @@ def test_destroyed_decisions_are_told_and_not_counted(tmp_path):
     destroy(home, gone, tier="restricted", settle=1, on="2026-11-01", by="A", agreed="", why="w")
     facts = gather(home, 1)
     assert facts.destroyed == 1
-    assert {(reason, samples) for _, reason, samples in facts.actions} == set(facts.close.counts.reasons.items())
+    counts = facts.close.counts
+    assert facts.actions[0] == ("KEEP", "", counts.keep)
+    assert {(reason, samples) for _, reason, samples in facts.actions[1:]} == set(counts.reasons.items())
+    assert sum(samples for _, _, samples in facts.actions) + counts.withheld == counts.samples
     assert "not counted, of 1 shard" in text_of(restricted_page(facts))
 
 

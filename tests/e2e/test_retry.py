@@ -13,8 +13,9 @@ from scrapes import Scrape, draw, encode, jpeg, write_tar
 from manifests.commits import Close, ExamineCommit
 from pipeline.decode import DecodeLimits, Decoder
 from pipeline.examine import examine_shard
+from pipeline.examiners import make_examiner
 from pipeline.executors.protocol import WorkerOptions
-from pipeline.setup import begin, load_setup, make_examiner
+from pipeline.setup import begin, load_setup
 
 
 def picture(seed: int) -> bytes:

@@ -24,8 +24,9 @@ from pipeline.hash_pictures import PictureHashes
 from pipeline.ingest.samples import take_inventory
 from pipeline.ingest.shards import ShardSource
 from pipeline.list_signals import list_signal_specs
-from pipeline.measure import Models, digest_members, measure
+from pipeline.measure import digest_members, measure
 from pipeline.policy import load_policy, shipped_policy
+from pipeline.sheet import Models
 from pipeline.verdicts import blank_withheld
 
 IMAGE = encode(draw(1, size=(24, 18)), "PNG")

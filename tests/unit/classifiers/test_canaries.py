@@ -35,10 +35,10 @@ from pipeline.errors import CanaryError, ExitCode
 from pipeline.hash_pictures import PictureHashes
 from pipeline.list_signals import list_signal_specs
 from pipeline.matching import combine_queries, find_hits
-from pipeline.measure import Models
 from pipeline.overrides import NO_OVERRIDES
 from pipeline.policy import load_policy
 from pipeline.settle_matches import canary_queries
+from pipeline.sheet import Models
 
 MATCHED = [*DIGEST_WIDTHS, *CODE_WIDTHS]
 HEX = re.compile("[0-9a-f]{8}")

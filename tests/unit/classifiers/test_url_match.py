@@ -14,9 +14,9 @@ from made_lists import stored_list
 from classifiers.blocklists.algorithms import URL_WIDTHS
 from classifiers.blocklists.lists import HashList, make_feeds
 from classifiers.blocklists.match import match_digests
+from classifiers.blocklists.sha256_kernel import sha256_of_parts
 from classifiers.blocklists.stored import set_digest
 from classifiers.blocklists.url_forms import canonical_url
-from classifiers.blocklists.url_kernels import sha256_of_parts
 from classifiers.blocklists.url_match import URL_ALGORITHMS, match_urls, read_urls
 
 

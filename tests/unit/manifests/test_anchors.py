@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from manifests.anchors import AnchorError, AuditorCopy, CheckpointStore, anchor_all
+from manifests.anchors import AnchorError, AuditorCopy, CheckpointStore, anchor_all, post
 from manifests.audit import merkle
 from manifests.audit.note import (
     COSIGNATURE,
@@ -76,6 +76,8 @@ def served(answer):
             status, data = answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
+            if status == 302:
+                self.send_header("Location", data.decode())
             self.end_headers()
             self.wfile.write(data)
 
@@ -90,6 +92,11 @@ def served(answer):
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_an_address_that_points_to_another_one_is_not_followed():
+    with served(lambda *_: (302, b"/elsewhere")) as url:
+        assert post(f"{url}/here", b"body", "text/plain") == (302, b"/elsewhere")
 
 
 def sizes(checkpoint: bytes) -> int:

@@ -12,6 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf.json_format import ParseDict
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement
@@ -23,6 +25,7 @@ from securesystemslib.signer import SSlibKey
 from manifests.attest import (
     CROISSANT,
     FOLDER_SIGNATURE,
+    MATERIALS,
     PROPERTY,
     STATEMENTS,
     ReleaseFacts,
@@ -31,6 +34,7 @@ from manifests.attest import (
 from manifests.audit.note import Checkpoint, sign_note
 from manifests.commits import FileDigest
 from manifests.croissant import Dataset
+from manifests.cyclonedx import UsedModel
 from manifests.signers import FileSigner, SignerError
 
 with warnings.catch_warnings():
@@ -50,6 +54,11 @@ REQUIRED = {
     "@context", "@type", "conformsTo", "name", "description", "url", "license", "creator", "datePublished",
 }  # fmt: skip
 REQUIRED_OF_FILES = {"@type", "@id", "name", "contentUrl", "encodingFormat", "sha256"}
+MODELS = (
+    UsedModel("a-clip@1#01234567/bicubic224/fp32", "01234567" * 8, is_folder=True, licence="MIT"),
+    UsedModel("a-net@12#89abcdef/squash224/fp32", "89abcdef" * 8, is_folder=False, licence="Apple, research only"),
+    UsedModel("our-head@2#fedcba98", "fedcba98" * 8, is_folder=False, licence=""),
+)
 DATASET = Dataset("Birds", "Pictures of birds.", "https://example.org/birds", "CC-BY-4.0", "Example Org")
 
 
@@ -176,6 +185,32 @@ def test_mlcroissant_takes_the_description_and_nothing_that_is_required_is_missi
         replace(DATASET, license=" ")
 
 
+def test_cyclonedx_takes_the_bill_of_materials_and_refuses_it_without_what_it_asks_for(release, facts):
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    for about in (replace(facts, models=MODELS), replace(facts, models=(), dataset=None)):
+        assert MATERIALS in [file.name for file in write_attestations(release, about, log_signer())]
+        text = (release / MATERIALS).read_text()
+        assert validator.validate_str(text) is None
+        assert write_attestations(release, about, log_signer())
+        assert (release / MATERIALS).read_text() == text
+    write_attestations(release, replace(facts, models=MODELS), log_signer())
+    bom = json.loads((release / MATERIALS).read_bytes())
+    assert [(one["name"], one["version"], one.get("licenses")) for one in bom["components"]] == [
+        ("a-clip", "1", [{"license": {"id": "MIT"}}]),
+        ("a-net", "12", [{"license": {"name": "Apple, research only"}}]),
+        ("our-head", "2", None),
+    ]
+    assert [one.get("hashes", [{}])[0].get("content") for one in bom["components"]] == [
+        None, MODELS[1].sha256, MODELS[2].sha256,
+    ]  # fmt: skip
+    assert MODELS[0].sha256 in {one["value"] for one in bom["components"][0]["properties"]}
+    told = {one["name"]: one["value"] for one in bom["metadata"]["component"]["properties"]}
+    assert [told[f"shardscrub:{name}"] for name in ("in", "kept", "not_kept", "faults")] == ["100", "60", "40", "3"]
+    assert bom["dependencies"][0]["dependsOn"] == [one.full_name for one in MODELS]
+    del bom["components"][1]["name"]
+    assert validator.validate_str(json.dumps(bom)) is not None
+
+
 def test_model_signing_takes_the_folder_and_refuses_it_changed_or_with_a_file_more(release, facts, tmp_path):
     write_attestations(release, facts, log_signer())
 
@@ -200,8 +235,8 @@ def test_a_folder_is_not_signed_with_a_key_that_others_read(release, facts):
 
 
 def test_nothing_but_in_kept_not_kept_and_faults_is_told(release, facts):
-    write_attestations(release, facts, log_signer())
+    write_attestations(release, replace(facts, models=MODELS), log_signer())
     texts = [base64.b64decode(one["payload"]).decode() for one in envelopes(release)]
-    for text in [*texts, (release / CROISSANT).read_text()]:
+    for text in [*texts, (release / CROISSANT).read_text(), (release / MATERIALS).read_text()]:
         for word in ("withheld", "quarantine", "removed", "list.", "threshold", "score"):
             assert word not in text.lower()

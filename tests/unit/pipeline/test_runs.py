@@ -8,6 +8,7 @@ from scrapes import Scrape, write_plain_shards
 from pipeline import runs
 from pipeline.executors.inline import InlineExecutor
 from pipeline.executors.protocol import WorkerOptions
+from pipeline.ingest import sources
 from pipeline.setup import load_setup
 
 
@@ -16,7 +17,7 @@ def test_an_interrupted_run_does_not_read_finished_inputs_again(tmp_path, monkey
     write_plain_shards(scrape.shards, 2, 3)
     options = WorkerOptions(scrape.config)
     setup = load_setup(options)
-    whole, digest = InlineExecutor.run, runs._digest_or_none
+    whole, digest = InlineExecutor.run, sources.digest_of
 
     def first_only(self, tasks, on_rows):
         yield next(whole(self, tasks, on_rows))
@@ -27,9 +28,9 @@ def test_an_interrupted_run_does_not_read_finished_inputs_again(tmp_path, monkey
         runs.examine_all(setup, options, workers=1, part=runs.Part())
     monkeypatch.setattr(InlineExecutor, "run", whole)
     read = []
-    monkeypatch.setattr(runs, "_digest_or_none", lambda path: read.append(path) or digest(path))
+    monkeypatch.setattr(sources, "digest_of", lambda path: read.append(path) or digest(path))
     examined = runs.examine_all(setup, options, workers=1, part=runs.Part())
-    assert (examined.done, examined.skipped, read) == (1, 1, [])
+    assert (examined.done, examined.skipped, read) == (1, 1, [setup.sources[1].path, None])
     os.utime(setup.sources[0].path, ns=(1, 1))
     examined = runs.examine_all(setup, options, workers=1, part=runs.Part())
     assert (examined.done, examined.skipped) == (0, 2)

@@ -78,11 +78,11 @@ def test_a_prefix_tells_two_folders_apart(tmp_path):
         ("b.tar", "matches no file"),
         ("{b,c}.tar", "matches no file"),
         ("{0..3.tar", "matches no file|braces do not pair"),
-        ("deep", "matches no file"),
+        ("deep", "is a folder of tars"),
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused(tmp_path, pattern, why):
-    touch(tmp_path, "a.tar", "deep/x")
+    touch(tmp_path, "a.tar", "deep/x.tar")
     with pytest.raises(ConfigError, match=why):
         find_shards([InputConfig(pattern)], base=tmp_path)
 

@@ -1,0 +1,198 @@
+"""What share of the bare model's forward rate does a whole run reach on all cores, and how does a peer do?
+
+Ours: `shardscrub run` on drawn JPEGs of 200 to 520 px with captions: digests, PDQ with eight variants of every
+default view, a PDQ list of a million entries, the embedding, two heads on it, words, decisions, commits, a release
+without tars. Bare: the same tower in bf16 with views in memory, the better of a process a core and one process
+with a thread a core, at its best batch of 16 to 128. Both are timed in turn. With `--peer PYTHON`, an
+interpreter that has clip-retrieval 2.45, its image embedding of the same tars with the same weights is timed too.
+
+The rate of a run is told twice: of the whole command, and of its examine once every worker has started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+
+import numpy as np  # noqa: E402 - the paths come first
+from measuring import save  # noqa: E402
+from modelled import add_models  # noqa: E402
+from scrapes import Scrape, draw, encode, write_list, write_tar  # noqa: E402
+
+from classifiers.weights import digest_folder  # noqa: E402
+
+BATCHES, SHARDS, LISTED = (16, 32, 64, 128), 8, 1_000_000
+BARE = """
+import json, sys, time, warnings
+sys.path.insert(0, sys.argv[1]); warnings.simplefilter("ignore")
+from pathlib import Path
+import numpy as np, torch
+from classifiers.embedders.open_clip import OpenClipEmbedder
+_, _, folder, sha256, batch, threads, images = sys.argv
+torch.set_num_threads(int(threads))
+tower = OpenClipEmbedder(Path(folder), name="tiny-stand-in@1", sha256=sha256, device="cpu", precision="bf16",
+                         batch=int(batch))
+views = np.random.default_rng(1).integers(0, 256, (int(batch), 224, 224, 3), np.uint8)
+tower.embed(views)
+print("ready", flush=True); sys.stdin.readline()
+began, done = time.perf_counter(), 0
+while done < int(images):
+    tower.embed(views); done += int(batch)
+print(json.dumps(done / (time.perf_counter() - began)))
+"""
+PEER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import classifiers.torchvision_schemas
+from clip_retrieval.clip_inference.main import main
+if __name__ == "__main__":
+    main(input_dataset=sys.argv[2], output_folder=sys.argv[3], input_format="webdataset", enable_text=False,
+         enable_metadata=False, clip_model="open_clip:ViT-B-32/" + sys.argv[4], use_jit=False, batch_size=64,
+         num_prepro_workers=2, write_batch_size=10**6, wds_image_key="jpg", cache_path=None)
+"""
+
+
+def bare(folder: Path, sha256: str, *, batch: int, processes: int, threads: int, images: int) -> float:
+    """Return forward passes a second of some processes at once."""
+    arguments = [str(ROOT), str(folder), sha256, str(batch), str(threads), str(images // processes)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", BARE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return sum(json.loads(process.communicate()[0]) for process in running)
+
+
+def run(scrape: Scrape, images: int) -> dict[str, float]:
+    """Return the rates of one run of the command."""
+    shutil.rmtree(scrape.collection, ignore_errors=True)
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "run", str(scrape.config), "--profile"],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    whole = images / (time.perf_counter() - began)
+    (note,) = (scrape.collection / "journal").glob("*-examine-*.json")
+    profile = json.loads(note.read_text())["profile"]
+    started = profile["wall_s"] - profile["seconds"]["start"] / profile["workers"]
+    return {"whole command": whole, "examine": images / profile["wall_s"], "examine, started": images / started}
+
+
+def peer(python: str, scrape: Scrape, weights: Path, images: int) -> float:
+    """Return images a second of the peer's whole command."""
+    pattern = str(scrape.shards / f"{{00000..{SHARDS - 1:05d}}}.tar")
+    with tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter()
+        subprocess.run(
+            [python, "-W", "ignore", "-c", PEER, str(ROOT), pattern, out, str(weights)],
+            check=True, capture_output=True, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        rows = sum(len(np.load(path)) for path in Path(out).rglob("*.npy"))
+    if rows != images:
+        raise RuntimeError(f"the peer embedded {rows} of {images} images")
+    return images / seconds
+
+
+def make(root: Path, images: int, *, model: bool = True) -> Scrape:
+    """Write the scrape: JPEGs with captions, the model, its heads, the words and the list."""
+    scrape = Scrape.make(root)
+    if model:
+        add_models(scrape, size="vit-b-32", precision="bf16")
+        scrape.settings["embedder"] |= {"batch": 64, "precision": "bf16"}  # type: ignore[operator]
+    scrape.settings["text"] = {"concepts": ["minor", "sexual"]}
+    scrape.settings["release"] = {"shards": False}
+    random = np.random.default_rng(1)
+    entries = [("md5", random.bytes(16)), *(("pdq", random.bytes(32)) for _ in range(LISTED))]
+    write_list(root / "lists" / "known.csv", entries)
+    scrape.write()
+    each = images // SHARDS
+    for shard in range(SHARDS):
+        members = []
+        for number in range(each):
+            width, height = (int(side) for side in random.integers(200, 521, 2))
+            members.append(
+                (f"{number:05d}.jpg", encode(draw(shard * each + number, size=(width, height)), quality=90))
+            )
+            members.append((f"{number:05d}.txt", b"a drawing of some shapes on a plain background"))
+        write_tar(scrape.shards / f"{shard:05d}.tar", members)
+    return scrape
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--peer", default="", help="a Python that has clip-retrieval")
+    given = parser.parse_args()
+    root, cores = Path(tempfile.mkdtemp(prefix="shardscrub-bench-")), len(os.sched_getaffinity(0))
+    try:
+        scrape = make(root / "scrape", given.images)
+        folder, sha256 = root / "scrape" / "model", digest_folder(root / "scrape" / "model")
+        layouts = {(batch, n): (batch, n, cores // n) for batch in BATCHES for n in {1, cores}}
+        tried = {
+            key: bare(folder, sha256, batch=batch, processes=n, threads=threads, images=4 * 128)
+            for key, (batch, n, threads) in layouts.items()
+        }
+        batch, n = max(tried, key=lambda key: tried[key])
+        bares, runs, peers = [], [], []
+        for _ in range(given.pairs):
+            bares.append(bare(folder, sha256, batch=batch, processes=n, threads=cores // n, images=given.images))
+            runs.append(run(scrape, given.images))
+            if given.peer:
+                peers.append(peer(given.peer, scrape, folder / "open_clip_model.safetensors", given.images))
+            print(
+                round(bares[-1], 2),
+                {name: round(rate, 2) for name, rate in runs[-1].items()},
+                peers[-1:],
+                flush=True,
+            )
+    finally:
+        shutil.rmtree(root)
+    shares = {
+        name: statistics.median(one[name] / rate for one, rate in zip(runs, bares, strict=True)) for name in runs[0]
+    }
+    against = [one["whole command"] / rate for one, rate in zip(runs, peers, strict=False)]
+    results = {
+        "bare, images/s": bares, "bare layout": {"batch": batch, "processes": n, "threads": cores // n},
+        "bare, every layout tried": {f"batch {b}, {p} processes": rate for (b, p), rate in tried.items()},
+        "runs, images/s": runs, "share of bare (median)": shares,
+        "clip-retrieval, images/s": peers,
+        "ratio to clip-retrieval": statistics.median(against) if against else None,
+    }  # fmt: skip
+    print(
+        json.dumps(
+            {name: results[name] for name in ("share of bare (median)", "ratio to clip-retrieval")}, indent=2
+        )
+    )
+    print(
+        save(
+            "end_to_end",
+            {"images": given.images, "pairs": given.pairs, "listed": LISTED, "shards": SHARDS},
+            results,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

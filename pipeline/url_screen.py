@@ -1,0 +1,58 @@
+"""One URL against all lists of a configuration: what a fetcher asks before it contacts a host, at every hop.
+
+Owns that question. Leaves spellings to `url_match`, and whole tables to `screen.py`; the answers are theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.blocklists.algorithms import ListError
+from classifiers.blocklists.lists import HashList
+from classifiers.blocklists.url_forms import canonical_url
+from classifiers.blocklists.url_match import UrlForms, match_forms, read_urls, url_spellings
+from manifests.collection import Collection
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.run_lists import read_lists
+from pipeline.withheld import Withheld
+
+
+class UrlScreen:
+    """Lists of URLs, domains and digests of URLs, and what a collection has withheld. Nothing in it changes."""
+
+    def __init__(self, lists: Sequence[HashList], withheld: Withheld | None = None) -> None:
+        self._lists, self._withheld = tuple(lists), withheld
+
+    @classmethod
+    def of(cls, config: Config) -> UrlScreen:
+        """Read the lists of a configuration, and the keys of its collection if that was begun.
+
+        Raises:
+            ConfigError: a list cannot be used.
+            KeyedError: the collection's secret, or the keys of a shard, are missing or damaged.
+        """
+        try:
+            feeds = read_lists(config, now=datetime.now(UTC)).feeds
+        except ListError as error:
+            raise ConfigError(str(error)) from None
+        collection = Collection(config.collection, config.roots)
+        begun = collection.examine_plan.exists()
+        return cls(feeds, Withheld.read(collection) if begun else None)
+
+    def find(self, forms: UrlForms) -> NDArray[np.bool_]:
+        """Say which URLs, or their domains, or ones above, are listed in any spelling, or were withheld."""
+        listed = np.zeros(len(forms.starts), np.bool_)
+        listed[match_forms(forms, self._lists).row] = True
+        if self._withheld is not None:
+            rows, digests = url_spellings(forms)
+            listed[rows[self._withheld.knows_urls(digests)]] = True
+        return listed
+
+    def is_listed(self, url: str) -> bool:
+        """Say so of one URL. What is no http or https URL cannot be compared, and must not be requested: True."""
+        return canonical_url(url) is None or bool(self.find(read_urls([url]))[0])
