@@ -30,7 +30,8 @@ def test_an_interrupted_run_does_not_read_finished_inputs_again(tmp_path, monkey
     read = []
     monkeypatch.setattr(sources, "digest_of", lambda path: read.append(path) or digest(path))
     examined = runs.examine_all(setup, options, workers=1, part=runs.Part())
-    assert (examined.done, examined.skipped, read) == (1, 1, [setup.sources[1].path, None])
+    inputs = [path for path in read if path is not None and path.parent.name == "shards"]  # not the canaries
+    assert (examined.done, examined.skipped, inputs) == (1, 1, [setup.sources[1].path])
     os.utime(setup.sources[0].path, ns=(1, 1))
     examined = runs.examine_all(setup, options, workers=1, part=runs.Part())
     assert (examined.done, examined.skipped) == (0, 2)
