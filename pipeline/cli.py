@@ -188,9 +188,9 @@ def _examine(setup: Setup, options: WorkerOptions, workers: int, part: Part, *, 
     typer.echo(f"examined {examined.done} shards; {examined.skipped} were examined before")
     if examined.profile is not None:
         for line in examined.profile.summary(setup.config.run.price_per_hour):
-            typer.echo(line)
+            typer.echo(f"examine: {line}", err=True)  # as progress: times are no result
         for line in examined.profile.lines() if profile else ():
-            typer.echo(line)
+            typer.echo(f"examine: {line}", err=True)
     return examined
 
 

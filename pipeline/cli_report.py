@@ -24,8 +24,6 @@ def report(
 ) -> None:
     """Write what a settle did as pages: one for a release, one with all counts (restricted)."""
     from manifests.report_page import write_reports
-    from pipeline.cli_lists import open_store
-    from pipeline.lists.report import import_days
     from pipeline.status import closed_collection, newest_close
 
     home = closed_collection(collection)
@@ -36,6 +34,9 @@ def report(
         raise ConfigError(f"--to: {to} lies in the collection, where every file must be named by a record")
     imported: dict[str, str] = {}
     if lists is not None:
+        from pipeline.cli_lists import open_store
+        from pipeline.lists.report import import_days
+
         with open_store(lists, None) as store:
             imported = import_days(store)
     for file in write_reports(home, number, to=to, imported=imported):

@@ -51,7 +51,7 @@ class World:
 def masked(text: str, home: Path) -> list[str]:
     """Lines of the console without place, times, and the digests of plans, which are new for any new list."""
     text = text.replace(str(home), "PLACE")
-    text = re.sub(r"[\d.]+/s, \d+ s left", "RATE", text)
+    text = re.sub(r"[\d.]+/s, \d+ s left|pace +[\d.]+ images/s", "RATE", text)
     return re.sub(r"\b[0-9a-f]{12}\b", "DIGEST", text).splitlines()
 
 

@@ -58,8 +58,8 @@ def test_workers_that_share_the_model_write_what_one_alone_writes(serial: Refere
     done = call("run", shared.config, "--workers", 3, "--profile")
     assert done.code == 0, done.err
     assert problems(shared, serial[1]) == []
-    assert "devices   1, at work" in done.out
-    assert "for a million images at 3.60 an hour" in done.out
+    assert "devices   1, at work" in done.err
+    assert "for a million images at 3.60 an hour" in done.err
     assert device_processes(shared) == []
     (note,) = (shared.collection / "journal").glob("*-examine-*.json")
     profile = json.loads(note.read_text())["profile"]
@@ -115,5 +115,5 @@ def test_a_killed_device_process_stops_the_run_which_goes_on_from_there(serial: 
 def test_a_serial_run_says_its_pace(shared: Scrape) -> None:
     done = call("examine", shared.config, "--serial", "--profile")
     assert done.code == 0, done.err
-    assert "images/s with 1 workers" in done.out
-    assert "slowest   " in done.out
+    assert "images/s with 1 workers" in done.err
+    assert "slowest   " in done.err
