@@ -170,6 +170,7 @@ class Scrape:
                     "case_owner_contact": "drawings@example.invalid",
                 },
                 "release": {"max_fault_share_shard": 1.0, "max_fault_share_run": 1.0},
+                "run": {"workers": 1},  # the start of a worker takes longer than the few pictures of most tests
                 **settings,
             },
         )

@@ -24,7 +24,8 @@ OTHER = encode(draw(2, size=(24, 18)), "JPEG")
 IMAGES = st.sampled_from([IMAGE, IMAGE, OTHER, IMAGE[:-20], b"", b"text"]) | st.none()
 NAMES = ("a", "b", "0007", "a.b", "a%2Eb", "d/a", "d/", "../a", "/a", "..", "é", "x\0y", "%row000000001", "")
 KEYS = st.sampled_from(NAMES) | st.text(max_size=3) | st.none()
-CAPTIONS = st.sampled_from([b"a caption", b"", b"\xff\xfe", "é".encode(), b"x" * (MAX_TEXT_BYTES + 1)]) | st.none()
+TOO_LONG = b"more bytes than a text may have"  # stands for them: an example that holds them can't be printed
+CAPTIONS = st.sampled_from([b"a caption", b"", b"\xff\xfe", "é".encode(), TOO_LONG]) | st.none()
 STATUS = st.sampled_from(["success", "success", "failed_to_download", None])
 ROWS = st.lists(st.tuples(KEYS, IMAGES, CAPTIONS, STATUS), max_size=8)
 TEXT = st.sampled_from([pa.string(), pa.large_string()])
@@ -45,6 +46,8 @@ def place(tmp_path_factory):
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS, kind=TEXT, group=st.integers(1, 4))
 def test_in_is_the_rows_of_the_table_each_once_and_a_sample_without_a_fault_is_its_row(place, rows, kind, group):
+    long = b"x" * (MAX_TEXT_BYTES + 1)
+    rows = [(key, image, long if caption == TOO_LONG else caption, status) for key, image, caption, status in rows]
     keys = [key and key.encode("utf-8", "surrogatepass") for key, _, _, _ in rows]
     columns = {
         "key": text(keys, kind),
@@ -72,7 +75,7 @@ def test_in_is_the_rows_of_the_table_each_once_and_a_sample_without_a_fault_is_i
             elif image is None:
                 assert sample.fault is not None
             elif caption is not None and len(caption) > MAX_TEXT_BYTES:
-                assert sample.fault is FaultKind.UNJUDGED_MEMBER
+                assert sample.fault in (FaultKind.UNJUDGED_MEMBER, FaultKind.UNSAFE_NAME)
                 assert sample.caption is None
             elif sample.fault is None:
                 assert sample.caption == (None if caption is None else caption.decode("utf-8", "replace"))
