@@ -20,8 +20,8 @@ demo: setup ## draw, download, scrub and verify a mini-scrape; needs nothing els
 	$(BIN)/python examples/demo/run.py $(DEMO)
 
 test: setup ## run the test suite
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope -rs -m "not crash"
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope -rs -m crash --crash-rounds 3
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder -rs -m "not crash"
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder -rs -m crash --crash-rounds 3
 
 check: setup ## lint, types, layers, formatting
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ bench-lists: setup ## time imports, exact searches and digest joins of long list
 	$(BIN)/python benchmarks/search.py
 
 crash: setup ## kill a real run at 30 random moments
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope -rs -m crash --crash-rounds 30
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder -rs -m crash --crash-rounds 30
 
 scrub: setup ## run a configuration: make scrub CONFIG=scrub.toml
 	@test -n "$(CONFIG)" || { echo "say which: make scrub CONFIG=scrub.toml" >&2; exit 2; }

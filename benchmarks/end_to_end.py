@@ -52,14 +52,20 @@ while done < int(images):
 print(json.dumps(done / (time.perf_counter() - began)))
 """
 PEER = """
-import sys
+import json, sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import classifiers.torchvision_schemas
+import open_clip
 from clip_retrieval.clip_inference.main import main
-if __name__ == "__main__":
+if __name__ == "__main__":  # its loaders start this file again
+    model = Path(sys.argv[4])
+    config = model.parent / "stand-in.json"
+    config.write_text(json.dumps(json.loads((model / "open_clip_config.json").read_text())["model_cfg"]))
+    open_clip.add_model_config(config)
     main(input_dataset=sys.argv[2], output_folder=sys.argv[3], input_format="webdataset", enable_text=False,
-         enable_metadata=False, clip_model="open_clip:ViT-B-32/" + sys.argv[4], use_jit=False, batch_size=64,
-         num_prepro_workers=2, write_batch_size=10**6, wds_image_key="jpg", cache_path=None)
+         enable_metadata=False, clip_model=f"open_clip:stand-in/{model / 'open_clip_model.safetensors'}",
+         use_jit=False, batch_size=64, num_prepro_workers=2, write_batch_size=10**6, wds_image_key="jpg")
 """
 
 
@@ -97,13 +103,15 @@ def run(scrape: Scrape, images: int) -> dict[str, float]:
     return {"whole command": whole, "examine": images / profile["wall_s"], "examine, started": images / started}
 
 
-def peer(python: str, scrape: Scrape, weights: Path, images: int) -> float:
+def peer(python: str, scrape: Scrape, folder: Path, images: int) -> float:
     """Return images a second of the peer's whole command."""
     pattern = str(scrape.shards / f"{{00000..{SHARDS - 1:05d}}}.tar")
     with tempfile.TemporaryDirectory() as out:
+        program = scrape.root / "peer.py"
+        program.write_text(PEER)
         began = time.perf_counter()
         subprocess.run(
-            [python, "-W", "ignore", "-c", PEER, str(ROOT), pattern, out, str(weights)],
+            [python, "-W", "ignore", str(program), str(ROOT), pattern, out, str(folder)],
             check=True, capture_output=True, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
         )  # fmt: skip
         seconds = time.perf_counter() - began
@@ -121,6 +129,7 @@ def make(root: Path, images: int, *, model: bool = True) -> Scrape:
         scrape.settings["embedder"] |= {"batch": 64, "precision": "bf16"}  # type: ignore[operator]
     scrape.settings["text"] = {"concepts": ["minor", "sexual"]}
     scrape.settings["release"] = {"shards": False}
+    scrape.settings["run"] = {}
     random = np.random.default_rng(1)
     entries = [("md5", random.bytes(16)), *(("pdq", random.bytes(32)) for _ in range(LISTED))]
     write_list(root / "lists" / "known.csv", entries)
@@ -160,7 +169,7 @@ def main() -> None:
             bares.append(bare(folder, sha256, batch=batch, processes=n, threads=cores // n, images=given.images))
             runs.append(run(scrape, given.images))
             if given.peer:
-                peers.append(peer(given.peer, scrape, folder / "open_clip_model.safetensors", given.images))
+                peers.append(peer(given.peer, scrape, folder, given.images))
             print(
                 round(bares[-1], 2),
                 {name: round(rate, 2) for name, rate in runs[-1].items()},

@@ -108,15 +108,20 @@ def test_a_full_disk_ends_the_run_and_a_larger_one_finishes_it(
         assert problems(scrape, tiny.truth) == []
 
 
+@pytest.fixture(scope="module")
+def fsyncs(tiny: Tiny) -> int:
+    """Calls of fsync of an undisturbed run."""
+    copy_folder(None, tiny.scrape.collection)
+    return tiny.run(only=["fsync"]).changes
+
+
 @pytest.mark.parametrize("tenths", range(1, 10, 2))
 def test_a_disk_that_reports_an_error_at_fsync_ends_the_run_and_the_next_one_finishes(
-    tiny: Tiny, tenths: int
+    tiny: Tiny, fsyncs: int, tenths: int
 ) -> None:
-    scrape, only = tiny.scrape, ["fsync"]
+    scrape = tiny.scrape
     copy_folder(None, scrape.collection)
-    count = tiny.run(only=only).changes
-    copy_folder(None, scrape.collection)
-    end = tiny.run(only=only, at=count * tenths // 10, how="EIO")
+    end = tiny.run(only=["fsync"], at=fsyncs * tenths // 10, how="EIO")
     check_end(scrape, end, "Input/output error: ")
     again = tiny.run()
     assert again.code == 0, again.text

@@ -14,7 +14,7 @@ from crash_runs import copy_folder, make_scrape, problems
 from in_process import call
 from scrapes import ROOT, Scrape, outputs, write_sidecar
 
-SHARDS, SAMPLES = 7, 6
+SHARDS, SAMPLES = 5, 6
 Reference = tuple[Scrape, dict[str, str]]
 
 
@@ -54,12 +54,9 @@ def copy(reference: Reference, tmp_path: Path) -> Scrape:
     return scrape
 
 
-@pytest.mark.parametrize("workers", [2, 5])
-def test_any_number_of_workers_and_any_order_of_shards_give_the_same_bytes(
-    reference: Reference, copy: Scrape, workers: int
-) -> None:
-    shuffled(copy, workers)
-    done = call("run", copy.config, "--workers", workers)
+def test_more_workers_and_any_order_of_shards_give_the_same_bytes(reference: Reference, copy: Scrape) -> None:
+    shuffled(copy, 4)
+    done = call("run", copy.config, "--workers", 4)
     assert done.code == 0, done.err
     assert problems(copy, reference[1]) == []
 
