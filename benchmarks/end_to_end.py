@@ -33,17 +33,17 @@ from scrapes import Scrape, draw, encode, write_list, write_tar  # noqa: E402
 
 from classifiers.weights import digest_folder  # noqa: E402
 
-BATCHES, SHARDS, LISTED = (16, 32, 64, 128), 8, 1_000_000
+BATCHES, SHARDS, LISTED = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}, 8, 1_000_000
 BARE = """
 import json, sys, time, warnings
 sys.path.insert(0, sys.argv[1]); warnings.simplefilter("ignore")
 from pathlib import Path
 import numpy as np, torch
 from classifiers.embedders.open_clip import OpenClipEmbedder
-_, _, folder, sha256, batch, threads, images = sys.argv
+_, _, folder, sha256, batch, threads, images, device = sys.argv
 torch.set_num_threads(int(threads))
-tower = OpenClipEmbedder(Path(folder), name="tiny-stand-in@1", sha256=sha256, device="cpu", precision="bf16",
-                         batch=int(batch))
+tower = OpenClipEmbedder(Path(folder), name="tiny-stand-in@1", sha256=sha256, device=device, precision="bf16",
+                         batch=int(batch), jit=device == "cuda")
 views = np.random.default_rng(1).integers(0, 256, (int(batch), 224, 224, 3), np.uint8)
 tower.embed(views)
 print("ready", flush=True); sys.stdin.readline()
@@ -64,9 +64,10 @@ if __name__ == "__main__":  # its loaders start this file again
 """
 
 
-def bare(folder: Path, sha256: str, *, batch: int, processes: int, threads: int, images: int) -> float:
+def bare(folder: Path, device: str, *, batch: int, processes: int, threads: int, images: int) -> float:
     """Return forward passes a second of some processes at once."""
-    arguments = [str(ROOT), str(folder), sha256, str(batch), str(threads), str(images // processes)]
+    sha256 = digest_folder(folder)
+    arguments = [str(ROOT), str(folder), sha256, str(batch), str(threads), str(images // processes), device]
     running = [
         subprocess.Popen(
             [sys.executable, "-c", BARE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -83,12 +84,13 @@ def bare(folder: Path, sha256: str, *, batch: int, processes: int, threads: int,
     return sum(json.loads(process.communicate()[0]) for process in running)
 
 
-def run(scrape: Scrape, images: int) -> dict[str, float]:
-    """Return the rates of one run of the command."""
+def run(scrape: Scrape, images: int, *, device: str = "cpu", workers: int = 0) -> dict[str, float]:
+    """Return the rates of one run of the command; 0 workers are one a core."""
+    options = ["--profile", "--device", device, "--workers", str(workers)]
     shutil.rmtree(scrape.collection, ignore_errors=True)
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "run", str(scrape.config), "--profile"],
+        [sys.executable, "-m", "pipeline.cli", "run", str(scrape.config), *options],
         cwd=ROOT, check=True, capture_output=True,
     )  # fmt: skip
     whole = images / (time.perf_counter() - began)
@@ -134,15 +136,15 @@ def peer(python: str, scrape: Scrape, weights: Path, images: int, *, shards: int
     return seconds
 
 
-def make(root: Path, images: int, *, model: bool = True) -> Scrape:
+def make(root: Path, images: int, *, model: str | None = "vit-b-32", device: str = "cpu") -> Scrape:
     """Write the scrape: JPEGs with captions, the model, its heads, the words and the list."""
-    scrape = Scrape.make(root)
+    scrape, compiled = Scrape.make(root), device == "cuda"
     if model:
-        add_models(scrape, size="vit-b-32", precision="bf16")
-        scrape.settings["embedder"] |= {"batch": 64, "precision": "bf16"}  # type: ignore[operator]
+        add_models(scrape, size=model, precision="bf16", compiled=compiled)
+        batch = 256 if compiled else 64
+        scrape.settings["embedder"] |= {"batch": batch, "precision": "bf16", "compile": compiled}  # type: ignore[operator]
     scrape.settings["text"] = {"concepts": ["minor", "sexual"]}
     scrape.settings["release"] = {"shards": False}
-    scrape.settings["run"] = {}
     random = np.random.default_rng(1)
     entries = [("md5", random.bytes(16)), *(("pdq", random.bytes(32)) for _ in range(LISTED))]
     write_list(root / "lists" / "known.csv", entries)
@@ -166,15 +168,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--peer", default="", help="a Python that has clip-retrieval")
+    parser.add_argument("--device", choices=list(BATCHES), default="cpu", help="cuda: the tower is compiled")
+    parser.add_argument("--model", choices=("vit-b-32", "vit-l-14"), default="vit-b-32", help="its shape")
     given = parser.parse_args()
     root, cores = Path(tempfile.mkdtemp(prefix="shardscrub-bench-")), len(os.sched_getaffinity(0))
     try:
-        scrape = make(root / "scrape", given.images)
-        folder, sha256 = root / "scrape" / "model", digest_folder(root / "scrape" / "model")
-        layouts = {(batch, n): (batch, n, cores // n) for batch in BATCHES for n in {1, cores}}
+        scrape = make(root / "scrape", given.images, model=given.model, device=given.device)
+        folder, device = root / "scrape" / "model", given.device
+        layouts = [(batch, n) for batch in BATCHES[device] for n in ({1, cores} if device == "cpu" else {1})]
         tried = {
-            key: bare(folder, sha256, batch=batch, processes=n, threads=threads, images=4 * 128)
-            for key, (batch, n, threads) in layouts.items()
+            (batch, n): bare(folder, device, batch=batch, processes=n, threads=cores // n, images=4 * 128)
+            for batch, n in layouts
         }
         batch, n = max(tried, key=lambda key: tried[key])
         bares, runs, peers = [], [], []
@@ -182,8 +186,8 @@ def main() -> None:
             weights, few = peer_weights(folder, root / "peer.safetensors"), given.images // SHARDS
             one_shard_s = peer(given.peer, scrape, weights, few, shards=1)
         for _ in range(given.pairs):
-            bares.append(bare(folder, sha256, batch=batch, processes=n, threads=cores // n, images=given.images))
-            runs.append(run(scrape, given.images))
+            bares.append(bare(folder, device, batch=batch, processes=n, threads=cores // n, images=given.images))
+            runs.append(run(scrape, given.images, device=device))
             if given.peer:
                 seconds = peer(given.peer, scrape, weights, given.images)
                 started = (given.images - few) / (seconds - one_shard_s)
@@ -217,7 +221,7 @@ def main() -> None:
     print(
         save(
             "end_to_end",
-            {"images": given.images, "pairs": given.pairs, "listed": LISTED, "shards": SHARDS},
+            {**vars(given), "peer": bool(given.peer), "listed": LISTED, "shards": SHARDS},
             results,
         )
     )

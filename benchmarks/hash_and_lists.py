@@ -101,7 +101,7 @@ def main() -> None:
     root, cores = Path(tempfile.mkdtemp(prefix="shardscrub-bench-")), len(os.sched_getaffinity(0))
     results: dict[str, dict[str, object]] = {}
     try:
-        scrape = end_to_end.make(root / "scrape", given.images, model=False)
+        scrape = end_to_end.make(root / "scrape", given.images, model=None)
         del scrape.settings["text"]
         tars = sorted(scrape.shards.glob("*.tar"))
         np.save(root / "codes.npy", np.random.default_rng(1).integers(0, 256, (end_to_end.LISTED, 32), np.uint8))
@@ -128,12 +128,14 @@ def measure(
     scrape.settings |= {"hashes": hashes} if hashes else {}
     scrape.write()
     ours, theirs = [], []
+    alone = end_to_end.run(scrape, given.images * given.times, workers=1)
     for _ in range(given.pairs):
         ours.append(end_to_end.run(scrape, given.images * given.times))
         variants = 1 if hashes else 8
         theirs.append(time_reference(tars, codes, variants=variants, processes=cores))
     return {
         "ours, images/s": ours,
+        "ours with one worker, images/s": alone,
         "reference, images/s": theirs,
         "ratio of examine (median)": statistics.median(
             one["examine"] / rate for one, rate in zip(ours, theirs, strict=True)

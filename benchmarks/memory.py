@@ -1,6 +1,6 @@
 """Does peak memory grow with the number of shards?
 
-Runs the command on 10 and on 100 shards of 1,000 small drawn pictures with a tiny stand-in tower, and watches the
+Runs the command on 10 and on 200 shards of 1,000 small drawn pictures with a tiny stand-in tower, and watches the
 resident memory of the whole process tree, shared pages counted once (PSS).
 """
 
@@ -20,7 +20,7 @@ import stand_ins  # noqa: E402 - the paths come first
 from measuring import save  # noqa: E402
 from scrapes import Scrape, draw, encode, write_tar  # noqa: E402
 
-SAMPLES, COUNTS, WORKERS, INTERVAL_S = 1000, (10, 100), 2, 0.2
+SAMPLES, COUNTS, WORKERS, INTERVAL_S = 1000, (10, 200), 2, 0.2
 
 
 def tree(pid: int) -> list[int]:

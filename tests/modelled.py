@@ -10,12 +10,14 @@ from scrapes import ROOT, Scrape
 from classifiers.embedders.folder import embedder_name, read_folder
 
 
-def add_models(scrape: Scrape, *, seed: int = 3, size: str = "tiny", precision: str = "fp32") -> None:
+def add_models(
+    scrape: Scrape, *, seed: int = 3, size: str = "tiny", precision: str = "fp32", compiled: bool = False
+) -> None:
     """Give a scrape an embedder, two heads, and the policy `separation` reading them."""
     root, name = scrape.root, "tiny-stand-in@1"
     sha256 = stand_ins.write_stand_in_clip(root / "model", seed=seed, size=size)
     folder = read_folder(root / "model", name=name)
-    full_name = embedder_name(name, sha256, folder, precision)
+    full_name = embedder_name(name, sha256, folder, precision, compiled=compiled)
     heads = []
     policy = (ROOT / "pipeline" / "policies" / "separation.toml").read_text()
     for number, (shipped, head) in enumerate(

@@ -39,11 +39,16 @@ _MODELS = {
         "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
         "text_cfg": _TEXT,
     },
+    "vit-l-14": {
+        "embed_dim": 768,
+        "vision_cfg": {"image_size": 224, "layers": 24, "width": 1024, "patch_size": 14},
+        "text_cfg": _TEXT,
+    },
 }
 
 
 def write_stand_in_clip(folder: Path, *, seed: int, size: str = "tiny") -> str:
-    """Write a model folder and return its digest. `size` is 'tiny' (2 layers) or 'vit-b-32' (the real shape)."""
+    """Write a model folder and return its digest. `size` is 'tiny' (2 layers) or that of a real tower."""
     folder.mkdir(parents=True)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
