@@ -6,19 +6,14 @@ Owns that question. Leaves spellings to `url_match`, and whole tables to `screen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.blocklists.algorithms import ListError
 from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.url_forms import canonical_url
 from classifiers.blocklists.url_match import UrlForms, match_forms, read_urls, url_spellings
 from manifests.collection import Collection
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from pipeline.run_lists import read_lists
 from pipeline.withheld import Withheld
 
 
@@ -28,21 +23,14 @@ class UrlScreen:
     def __init__(self, lists: Sequence[HashList], withheld: Withheld | None = None) -> None:
         self._lists, self._withheld = tuple(lists), withheld
 
-    @classmethod
-    def of(cls, config: Config) -> UrlScreen:
-        """Read the lists of a configuration, and the keys of its collection if that was begun.
+    def and_withheld(self, collection: Collection) -> UrlScreen:
+        """Return a screen that also knows what a collection has withheld so far, if that was begun.
 
         Raises:
-            ConfigError: a list cannot be used.
             KeyedError: the collection's secret, or the keys of a shard, are missing or damaged.
         """
-        try:
-            feeds = read_lists(config, now=datetime.now(UTC)).feeds
-        except ListError as error:
-            raise ConfigError(str(error)) from None
-        collection = Collection(config.collection, config.roots)
         begun = collection.examine_plan.exists()
-        return cls(feeds, Withheld.read(collection) if begun else None)
+        return UrlScreen(self._lists, Withheld.read(collection) if begun else None)
 
     def find(self, forms: UrlForms) -> NDArray[np.bool_]:
         """Say which URLs, or their domains, or ones above, are listed in any spelling, or were withheld."""

@@ -26,7 +26,8 @@ from multidict import CIMultiDict
 from manifests.records import TOOL_VERSION
 from pipeline.download.fetched import Failure, Fetched, FetchError, failure_of_error, failure_of_status
 from pipeline.download.settings import DownloadConfig
-from pipeline.download.targets import UrlScreen, Wall, WalledResolver, read_target
+from pipeline.download.targets import Wall, WalledResolver, read_target
+from pipeline.url_screen import UrlScreen
 
 _SMALL_BYTES = 256 << 10  # an answer up to this size is passed on at once
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -126,8 +127,8 @@ class Gateway:
         loop, base = asyncio.get_running_loop(), ""
         for hop in range(self.settings.max_redirects + 1):
             target = read_target(text, base)
-            if hop:  # the rows of a table are matched all at once, before
-                self.screen.check(target.text)
+            if hop and self.screen.is_listed(target.text):  # what is ordered is matched all at once, before
+                raise FetchError(Failure.LISTED)
             async with self._turns.turn(target.host):
                 began = loop.time()
                 record.hops += 1

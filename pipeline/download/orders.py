@@ -25,8 +25,8 @@ from classifiers.blocklists.url_match import read_urls
 from manifests import durable, schema
 from manifests.collection import RESTRICTED_FILE_MODE
 from pipeline.download.fetched import Failure
-from pipeline.download.targets import UrlScreen
 from pipeline.screen_tables import MAX_TEXT_BYTES, Table, read_batches, text_column
+from pipeline.url_screen import UrlScreen
 
 _UID_BYTES = 16
 SETTLED = (None, Failure.BAD_URL, Failure.LISTED, Failure.DUPLICATE)  # what a code stands for; None: asked for

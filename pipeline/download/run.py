@@ -36,22 +36,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from classifiers.blocklists.algorithms import ListError
+from classifiers.blocklists.url_match import read_urls
 from manifests import durable
 from manifests.collection import RESTRICTED_FILE_MODE, RESTRICTED_FOLDER_MODE, Collection
 from manifests.records import SCHEMA_VERSION, canonical_json, digest_json
 from pipeline.config import Config, load_config
 from pipeline.download.close import close_download
 from pipeline.download.crawl import crawling
-from pipeline.download.fetched import RETRYABLE
+from pipeline.download.fetched import RETRYABLE, Failure, FetchError
 from pipeline.download.gateway import Gateway
 from pipeline.download.orders import first_orders, order_path, read_order_urls, settle_rows, write_orders
 from pipeline.download.staging import Staging, stage
-from pipeline.download.targets import UrlScreen
 from pipeline.errors import ConfigError, RunError
 from pipeline.resolve import UnsafeWarning
 from pipeline.run_lists import read_lists
 from pipeline.runs import lock
 from pipeline.screen_tables import Table, find_tables, sha256_of
+from pipeline.url_screen import UrlScreen
 
 _FOLDERS = ("orders", "shards", "results", "commits", "journal")
 _LOOK_S = 0.2
@@ -69,8 +70,11 @@ class DownloadOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """lists: what the plan is bound to; screen: these, and what the collection has withheld by now."""
+
     config: Config
     tables: tuple[Table, ...]
+    lists: UrlScreen
     screen: UrlScreen
     staging: Staging
 
@@ -94,7 +98,7 @@ def download_all(options: DownloadOptions) -> dict[str, Any]:
         if not (to / "download.json").exists():
             for name in ("", *_FOLDERS):
                 durable.sweep(to / name)
-            rows, most = settle_rows(job.tables, job.screen), job.config.download.rows_per_shard
+            rows, most = settle_rows(job.tables, job.lists), job.config.download.rows_per_shard
             first = write_orders(first_orders(job.tables, rows), to / "orders", 0, most)
             _crawl(job, range(first))
             again = write_orders(_failed(job.staging, first), to / "orders", first, most)
@@ -133,7 +137,9 @@ def _load(paths: Sequence[Path], config: Config, to: Path) -> tuple[_Job, bytes]
     }
     data = canonical_json(plan)
     staging = Staging(to, name, digest_json(json.loads(data)), stamps)
-    return _Job(config, tables, UrlScreen(lists.feeds), staging), data
+    screen = UrlScreen(lists.feeds)
+    asked = screen.and_withheld(Collection(config.collection, config.roots))
+    return _Job(config, tables, screen, asked, staging), data
 
 
 def _failed(staging: Staging, first: int) -> Iterator[pa.Table]:
@@ -168,7 +174,14 @@ async def _serve(job: _Job, left: Sequence[int], work: Path, wait_s: float) -> N
     await asyncio.sleep(wait_s)
     # Names are resolved in threads: a name server that is slow must not hold the others up.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.connections))
-    gateway = Gateway(settings, job.screen, lambda shard, row: read_order_urls(orders, shard)[row])
+    listed = {number: job.screen.find(read_urls(read_order_urls(orders, number))) for number in left}
+
+    def url_of(shard: int, row: int) -> str:
+        if listed[shard][row]:
+            raise FetchError(Failure.LISTED)
+        return read_order_urls(orders, shard)[row]
+
+    gateway = Gateway(settings, job.screen, url_of)
     log = job.staging.root / "journal" / "img2dataset.log"
     async with gateway.open():
         for place, number in enumerate(left):

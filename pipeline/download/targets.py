@@ -1,6 +1,6 @@
 """Which addresses may be contacted: for every request, every redirect and every connection.
 
-Owns the reading of a URL before contact, the match with lists of URLs, and the check of addresses.
+Owns the reading of a URL before contact and the check of addresses. Leaves lists to `url_screen`.
 
 - Only http and https; no user and password; no number that stands for an address in another way than four decimals.
 - The address that a name resolves to is checked, and the socket is made for a checked address only: a name that
@@ -20,17 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-import numpy as np
-import pyarrow as pa
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
-from numpy.typing import NDArray
 from yarl import URL
 
-from classifiers.blocklists.algorithms import URL_WIDTHS
-from classifiers.blocklists.lists import HashList
 from classifiers.blocklists.url_forms import canonical_url
-from classifiers.blocklists.url_match import UrlForms, match_forms, match_urls
 from pipeline.download.fetched import Failure, FetchError
 
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -82,29 +76,6 @@ def read_target(text: str, base: str = "") -> Target:
     if parts.port == 0 or (":" not in host and _NUMBER.fullmatch(host) and not _ADDRESS.fullmatch(host)):
         raise FetchError(Failure.BAD_URL)
     return Target(text, URL(quote(form, safe=_PRINTABLE), encoded=True), host)
-
-
-class UrlScreen:
-    """The lists of URLs and domains of a download."""
-
-    def __init__(self, lists: Sequence[HashList]) -> None:
-        self._lists = tuple(item for item in lists if not URL_WIDTHS.keys().isdisjoint(item.columns))
-
-    def find(self, forms: UrlForms) -> NDArray[np.bool_]:
-        """Say which of many URLs are listed."""
-        listed = np.zeros(len(forms.starts), np.bool_)
-        if self._lists:
-            listed[match_forms(forms, self._lists).row] = True
-        return listed
-
-    def check(self, text: str) -> None:
-        """Refuse one URL if it is listed.
-
-        Raises:
-            FetchError: it is.
-        """
-        if self._lists and len(match_urls(pa.array([text], pa.string()), self._lists).row):
-            raise FetchError(Failure.LISTED)
 
 
 class Wall:

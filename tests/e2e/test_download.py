@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from in_process import call, files
 from picture_server import Listener, PictureServer
-from scrapes import Scrape, list_store
+from scrapes import Scrape, jpeg, list_store, write_list, write_tar
 
+from classifiers.hashes.digests import take_digests
 from manifests.collection import Collection
 from manifests.lifetime import read_destroyed
 from pipeline.lists.imports import import_list
@@ -280,3 +281,26 @@ def test_staged_shards_go_when_the_collection_is_done_with_them_and_not_on_hold(
     assert call(*purge, *signed).out == "destroyed 0 staged shards; left: 1\n"
     assert call("verify", crawl.scrape.collection).code == 0
     assert crawl.download().out == crawl.done.out
+
+
+def test_what_the_collection_has_withheld_is_not_requested_again_whoever_leads_there(tmp_path):
+    with PictureServer() as server:
+        caps = {"allow_hosts": [server.place], "host_rate": 100000}
+        scrape = Scrape.make(tmp_path, download=caps)
+        about = json.dumps({"url": server.url("/ok/was withheld")}).encode()
+        write_tar(scrape.shards / "00.tar", [("a.jpg", jpeg(1)), ("a.json", about)])
+        write_list(
+            tmp_path / "lists" / "known.csv", [("md5", take_digests(jpeg(1)).md5), ("pdq", bytes(range(32)))]
+        )
+        assert call("run", scrape.config).code == 0
+        write_list(tmp_path / "lists" / "known.csv", [("md5", b"9" * 16), ("pdq", bytes(range(32)))])
+        urls = [server.url(path) for path in ("/ok/was%20withheld", "/%6fk/was withheld#f", "/ok/other")]
+        for hop in range(3):
+            urls.append(server.url(f"/to?h={hop}&u={quote(urls[-1 if hop else 0], safe='')}"))
+        pq.write_table(pa.table({"url": urls}), tmp_path / "urls.parquet")
+        done = call("download", tmp_path / "urls.parquet", "--config", scrape.config, "--to", tmp_path / "staged")
+        assert done.code == 0, done.err
+        rows = pq.read_table(tmp_path / "staged" / "rows.parquet").to_pylist()
+        assert [row["failure"] for row in rows] == ["listed", "duplicate", None, "listed", "listed", "listed"]
+        assert not any("withheld" in path for path in server.asked if path.startswith("/ok"))
+        assert any(path.startswith("/to") for path in server.asked)

@@ -15,7 +15,7 @@ from scrapes import Scrape, jpeg, write_list, write_tar
 from classifiers.hashes.digests import take_digests
 from manifests.audit.tiles import Tiles
 from manifests.cases import open_sealed
-from pipeline.config import load_config
+from manifests.collection import Collection
 from pipeline.url_screen import UrlScreen
 
 SPELLINGS = [
@@ -96,7 +96,7 @@ def test_what_was_withheld_is_known_in_every_spelling_and_by_its_bytes_and_shows
 
 
 def test_one_url_is_asked_as_a_table_is(scrape):
-    one = UrlScreen.of(load_config(scrape.config))
+    one = UrlScreen([]).and_withheld(Collection(scrape.collection))
     assert [one.is_listed(url) for url in [*SPELLINGS, *OTHERS[:2]]] == [True] * len(SPELLINGS) + [False] * 2
     assert one.is_listed("no url")
     assert one.is_listed("http://a.example/\udcff")

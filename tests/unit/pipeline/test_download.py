@@ -22,9 +22,10 @@ from pipeline.download.fetched import RETRYABLE, Failure, FetchError, failure_of
 from pipeline.download.gateway import HostTurns
 from pipeline.download.orders import first_orders, order_path, settle_rows, write_orders
 from pipeline.download.settings import DownloadConfig
-from pipeline.download.targets import UrlScreen, Wall, is_public, read_target
+from pipeline.download.targets import Wall, is_public, read_target
 from pipeline.errors import ConfigError
 from pipeline.screen_tables import find_tables
+from pipeline.url_screen import UrlScreen
 
 PRIVATE = """
 0.0.0.0
