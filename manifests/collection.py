@@ -66,6 +66,11 @@ class Collection:
         """Where tiers lie that have a folder of their own (restricted; part of no identity)."""
         return self.root / "roots.json"
 
+    @property
+    def bucket_record(self) -> Path:
+        """Of which bucket the folder is a copy, and what both agree on (restricted; part of no identity)."""
+        return self.root / "bucket.json"
+
     def roots(self) -> Mapping[str, Path]:
         """Return the folders of tiers that have one of their own.
 

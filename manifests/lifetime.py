@@ -87,6 +87,15 @@ def _line(record: dict[str, Any], previous: str) -> bytes:
     return canonical_json({**record, "schema": SCHEMA_VERSION, "previous": previous}) + b"\n"
 
 
+def destroyed_names(collection: Collection) -> set[str]:
+    """Return the names of all files whose destruction was recorded.
+
+    Raises:
+        RecordError: the record is broken.
+    """
+    return {name for one in read_chain(collection.destroyed, _DESTRUCTION_KEYS)[0] for name in one["files"]}
+
+
 def read_destroyed(collection: Collection) -> dict[Path, str]:
     """Return the files that are gone, as was recorded, with the tier and the day.
 

@@ -72,9 +72,9 @@ def verify(root: Path, *, public_key: str = "", since: Path | None = None, model
     if numbers != list(range(1, len(numbers) + 1)):
         report.problems.append(f"{collection.settled(1).parent}: settles {numbers} are not numbered without a gap")
     records = (collection.reviews, collection.destroyed, collection.holds, collection.screens)
-    roots = collection.roots()
-    files = (collection.examine_plan, collection.current, collection.secret, collection.roots_record, *records)
-    verify_names(root, _FOLDERS | {path.name for path in files}, report)
+    roots, own = collection.roots(), (collection.roots_record, collection.bucket_record)
+    files = (collection.examine_plan, collection.current, collection.secret, *records)
+    verify_names(root, _FOLDERS | {path.name for path in (*files, *own)}, report)
     for home in sorted(set(roots.values())):
         held = {tier for tier, folder in roots.items() if folder == home}
         verify_names(home, held | ({collection.current.name} if "releases" in held else set()), report)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manifests.records import FilesError
+from pipeline.cli_bucket import bucket_app
 from pipeline.cli_cases import cases_app
 from pipeline.cli_download import download_app
 from pipeline.cli_evidence import evidence_app
@@ -81,7 +82,7 @@ def run(
     """Examine every shard, then settle them all into a release."""
     from pipeline.prepare import prepare
 
-    setup, options, count = prepare(config, 1 if serial else workers, device)
+    setup, options, count = prepare(config, 1 if serial else workers, device, writes=not dry_run)
     if dry_run:
         from pipeline.dry_run import describe
 
@@ -222,6 +223,7 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 
 app.add_typer(reading_app)
+app.add_typer(bucket_app)
 app.add_typer(screen_app)
 app.add_typer(download_app)
 app.add_typer(nightly_app)

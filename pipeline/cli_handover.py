@@ -56,6 +56,7 @@ def publish(
     """Write the copy of a release that outsiders may have, if what is missing in it is enough to hide in."""
     from manifests.publish import MixingError, PublishError
     from manifests.publish import publish as write_publication
+    from pipeline.mirroring import mirrored
 
     if cover is None and Collection(collection).config_note.is_file():
         from pipeline.config import load_config
@@ -63,9 +64,10 @@ def publish(
 
         cover = load_config(noted_config(Collection(collection))).publish.cover
     try:
-        close, samples = write_publication(
-            collection, to, number=release, previous=previous, cover=cover, shards=shards
-        )
+        with mirrored(Collection(collection)):
+            close, samples = write_publication(
+                collection, to, number=release, previous=previous, cover=cover, shards=shards
+            )
     except MixingError as error:
         raise VerificationError(str(error)) from None
     except PublishError as error:

@@ -24,7 +24,7 @@ from pipeline.input_config import InputConfig
 from pipeline.log_config import LogConfig, check_log
 from pipeline.metadata import MetadataColumn
 from pipeline.nightly_config import NightlyConfig, check_nightly
-from pipeline.remote_config import RemoteConfig
+from pipeline.remote_config import RemoteConfig, check_bucket
 
 THUMBNAIL = "thumbnail"
 VIEWS = (*VIEW_NAMES, THUMBNAIL)
@@ -219,6 +219,7 @@ class Config:
     release_root: Path | None = None
     sealed_root: Path | None = None
     log_root: Path | None = None
+    bucket: str = ""
     embedder: EmbedderConfig | None = None
     head: tuple[HeadConfig, ...] = ()
     list: tuple[ListConfig, ...] = ()
@@ -275,6 +276,7 @@ def _check(path: Path, config: Config) -> None:
         raise ConfigError(f"{path}: no [[input]]; say where the shards lie")
     if (config.policy.file is None) == (not config.policy.profile):
         raise ConfigError(f"{path}: [policy] needs either `file` or `profile`, and not both")
+    check_bucket(path, config.bucket)
     if config.head and config.embedder is None:
         raise ConfigError(f"{path}: [[head]] needs an [embedder] to read from")
     for what, names in (

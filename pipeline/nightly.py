@@ -32,6 +32,7 @@ from pipeline.executors.protocol import WorkerOptions
 from pipeline.ingest.shards import find_sources
 from pipeline.lists.report import import_days
 from pipeline.lists.store import ListStore
+from pipeline.mirroring import join
 from pipeline.night_lists import arrived, import_arrived
 from pipeline.night_metrics import oldest_list_age_s, write_metrics
 from pipeline.night_state import NightState, open_state
@@ -77,6 +78,7 @@ def run_night(path: Path, *, workers: int | None, device: str, say: Callable[[st
     config = load_config(path)
     collection = Collection(config.collection, config.roots)
     with open_state(collection) as state:
+        join(config)
         night = Night(path.absolute(), config, collection, state, workers, device)
         code = ExitCode.FAILED
         try:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from manifests.commits import Close
+from pipeline.config import load_config
 from pipeline.errors import ConfigError, ExitCode, InputError, RunError
 from pipeline.executors.protocol import WorkerOptions
+from pipeline.mirroring import join
 from pipeline.resolve import READABLE_STAMP, check_releasable
 from pipeline.runs import Examined
 from pipeline.setup import Setup, load_setup
@@ -28,8 +30,11 @@ def prepare(
     shards: bool | None = None,
     from_stored: bool = False,
     readable: bool | None = None,
+    writes: bool = True,
 ) -> tuple[Setup, WorkerOptions, int]:
     """Resolve a configuration, and what the command line says anew of it; see `WorkerOptions`.
+
+    What lies in the collection's bucket is learnt first, unless nothing is to be written.
 
     Returns:
         The setup, the options of its workers, and how many workers there are to be.
@@ -41,6 +46,8 @@ def prepare(
         raise ConfigError(f"--device: expected auto, cpu or cuda, found {device!r}")
     given = (config.absolute(), device, policy, tuple(lists), shards, from_stored)
     options = WorkerOptions(*given, readable=readable)
+    if writes:
+        join(load_config(config))
     setup = load_setup(options)
     check_releasable(setup.config, setup.decider.policy)
     readable = READABLE_STAMP in setup.plan.stamps

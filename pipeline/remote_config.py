@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline.errors import ConfigError
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_BUCKET = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://[^@?#\[\]\s/][^@?#\[\]\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,19 @@ class RemoteConfig:
 def is_remote(text: str) -> bool:
     """Return whether `text` is the URL of a remote place and not a path."""
     return _SCHEME.match(text) is not None
+
+
+def check_bucket(path: Path, url: str) -> None:
+    """Refuse a URL that a collection cannot live under, or that holds a secret; "" is none.
+
+    Raises:
+        ConfigError: so it is; `path` is the configuration's.
+    """
+    if url and not _BUCKET.fullmatch(url):
+        raise ConfigError(
+            f"{path}: bucket: expected a URL such as s3://bucket/folder, of a store and without user or query; "
+            "credentials stand in the store's own files or environment"
+        )
 
 
 def place_of(url: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pipeline.crew import Crew, share
 from pipeline.errors import InputError, RunError
 from pipeline.executors.protocol import Outcome, Task, WorkerOptions
 from pipeline.ingest.shards import ShardSource
+from pipeline.mirroring import mirrored, open_bucket
 from pipeline.run_profile import Profile
 from pipeline.settle import read_commit
 from pipeline.setup import Setup, begin
@@ -53,7 +54,7 @@ class Examined:
 
 @contextmanager
 def lock(collection: Collection, *, alone: bool) -> Iterator[None]:
-    """Hold the collection's lock.
+    """Hold the collection's lock and, to be alone in a collection that lives in a bucket, the claim there.
 
     Raises:
         RunError: another process holds it in a way that excludes us.
@@ -66,7 +67,8 @@ def lock(collection: Collection, *, alone: bool) -> Iterator[None]:
             raise RunError(
                 f"{collection.root}: another shardscrub is at work in this collection; wait for it to end"
             ) from None
-        yield
+        with mirrored(collection) if alone else nullcontext():
+            yield
 
 
 def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Part) -> Examined:
@@ -80,6 +82,9 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
     with lock(setup.collection, alone=False):
         begin(setup)
         sources = part.of(setup.sources)
+        bucket = open_bucket(setup.collection)
+        if bucket is not None:
+            bucket.begin([source.name for source in sources])
         waiting = [source for source in sources if not _is_done(setup, source)]
         settle = setup.collection.next_settle()
         tasks = [Task("examine", source.name, settle) for source in waiting]
@@ -88,7 +93,7 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
         states = {source.name: _state(source) for source in waiting}
 
         def note(outcome: Outcome) -> None:
-            if not outcome.error:
+            if not outcome.error and (bucket is None or bucket.add(outcome.shard)):
                 _write_note(setup.collection, outcome.shard, states[outcome.shard])
 
         options = share(setup, options, workers) if tasks else options
@@ -100,7 +105,7 @@ def examine_all(setup: Setup, options: WorkerOptions, *, workers: int, part: Par
 
 def retry(setup: Setup, options: WorkerOptions, *, workers: int, reasons: Sequence[str]) -> Examined:
     """Examine the quarantined samples with one of these fault reasons again, in every shard that has some."""
-    with lock(setup.collection, alone=False):
+    with lock(setup.collection, alone=True):
         settle = setup.collection.next_settle()
         named = [shard for shard in setup.collection.committed_shards() if setup.source(shard) is not None]
         tasks = [Task("retry", shard, settle, reasons=tuple(reasons)) for shard in named]

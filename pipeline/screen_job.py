@@ -21,6 +21,7 @@ from pipeline.case_owner import check_owner, reads_a_recipient
 from pipeline.config import PolicyConfig, load_config
 from pipeline.errors import ConfigError
 from pipeline.executors.protocol import WorkerOptions
+from pipeline.mirroring import join
 from pipeline.plan import software_versions
 from pipeline.policy import PolicyError
 from pipeline.resolve import (
@@ -87,6 +88,8 @@ def load_job(options: ScreenOptions, *, worker: bool = False) -> Job:
     is_file = named.endswith(".toml")
     config = replace(config, policy=PolicyConfig(base / named) if is_file else PolicyConfig(profile=named))
     tables = find_tables(options.tables, config.screen)
+    if not (worker or options.collection):
+        join(config)
     home = Collection(options.collection or config.collection, {} if options.collection else config.roots)
     try:
         fd = options.lists_fd

@@ -68,6 +68,9 @@ class ObjectStore:
     def data(self, name: str) -> bytes:
         return s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys[name].value
 
+    def fill(self, name: str, data: bytes) -> None:
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, name, data)
+
     def drop(self, name: str) -> None:
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys.pop(name)
 
