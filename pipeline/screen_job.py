@@ -95,7 +95,8 @@ def load_job(options: ScreenOptions, *, worker: bool = False) -> Job:
         fd = options.lists_fd
         if fd is None:
             read = read_lists(config, now=datetime.now(UTC))
-            internal = Withheld.read(home).record() if home.secret.exists() else None
+            found = Withheld.read(home)
+            internal = None if found is None else found.record()
             fd = share_lists(read.feeds, {"lists": [asdict(item) for item in read.plans], "internal": internal})
         lists, terms = attach_lists(fd), read_text_terms(config)
         specs = screen_specs(config, lists, terms, digests=all(table.digests for table in tables))

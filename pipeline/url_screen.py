@@ -29,8 +29,7 @@ class UrlScreen:
         Raises:
             KeyedError: the collection's secret, or the keys of a shard, are missing or damaged.
         """
-        begun = collection.examine_plan.exists()
-        return UrlScreen(self._lists, Withheld.read(collection) if begun else None)
+        return UrlScreen(self._lists, Withheld.read(collection))
 
     def find(self, forms: UrlForms) -> NDArray[np.bool_]:
         """Say which URLs, or their domains, or ones above, are listed in any spelling, or were withheld."""

@@ -37,12 +37,14 @@ class Withheld:
         object.__setattr__(self, "_known", known)
 
     @classmethod
-    def read(cls, collection: Collection) -> Withheld:
-        """Return the keys of all that a collection has withheld so far.
+    def read(cls, collection: Collection) -> Withheld | None:
+        """Return the keys of all that a collection has withheld so far; None where it was never begun.
 
         Raises:
             KeyedError: its secret, or the keys of a shard, are missing or damaged.
         """
+        if not collection.secret.exists() and not collection.examine_plan.exists():
+            return None
         secret, images, urls = read_secret(collection), set[bytes](), set[bytes]()
         for path in sorted(collection.examined.glob("*.keyed")):
             one = read_keyed(collection, path.stem, secret)

@@ -161,3 +161,16 @@ def flip(path) -> None:
 def show(path) -> None:
     table = pq.read_table(path)
     pq.write_table(table.set_column(3, "action", pa.array(["REMOVE"] * COUNT)), path)
+
+
+def test_without_the_secret_of_a_begun_collection_nothing_is_screened(scrape):
+    away = Collection(scrape.collection).secret
+    data = away.read_bytes()
+    away.unlink()
+    try:
+        done = screen(scrape, "without")
+        assert done.code != 0
+        assert str(away) in message(done)
+        assert not (scrape.root / "without" / "download").exists()
+    finally:
+        away.write_bytes(data)
