@@ -64,9 +64,8 @@ def _write_evidence(setup: Setup, close: Close, checkpoint: bytes | None, logger
     collection, settled = setup.collection, setup.collection.settled(close.number)
     files = list(write_reports(collection, close.number))
     if logger is not None and checkpoint is not None:
-        data = canonical_json(logger.committer.openings)
-        durable.write(settled / "openings.json", data, replace=True, mode=RESTRICTED_FILE_MODE)
-        files.append(FileDigest.of(collection.name_of(settled / "openings.json"), data))
+        openings = settled / "openings.json"
+        files.append(FileDigest.of(collection.name_of(openings), openings.read_bytes()))
         files.append(FileDigest.of(collection.name_of(settled / "checkpoint"), checkpoint))
         if close.released:
             files += _attest(setup, close, checkpoint, logger, files)
@@ -149,9 +148,13 @@ class _Logger:
 
     def log_settle(self) -> bytes:
         """Append the entries of the settle and publish checkpoint A, unless that was done; return its note."""
-        path, begin = self.collection.settled(self.close.number) / "checkpoint", self._begin()
-        entries = [*self._rotation(), *self._entries()]  # also where they stand already: their openings are kept
+        settled, begin = self.collection.settled(self.close.number), self._begin()
+        path = settled / "checkpoint"
         if self.log.size == begin:
+            entries = [*self._rotation(), *self._entries()]
+            # Before they stand: a review that is recorded before this is finished must not change what opens them.
+            data = canonical_json(self.committer.openings)
+            durable.write(settled / "openings.json", data, replace=True, mode=RESTRICTED_FILE_MODE)
             self.log.append(entries)
             self.log.publish(self.signer)
         self._check_key()

@@ -5,6 +5,7 @@ import json
 import shutil
 from random import Random
 
+import pyarrow.parquet as pq
 import pytest
 from in_process import call
 from scrapes import Scrape, write_list, write_plain_shards
@@ -171,6 +172,29 @@ def test_a_settle_that_was_killed_after_its_close_is_finished_by_the_next_run(tm
     if len(left) == 1:
         assert before == {path: path.read_bytes() for path in before}
     assert (made.collection / "current").read_text() == "0002\n"
+
+
+def test_a_review_before_a_killed_settle_is_finished_leaves_its_openings_as_they_were(tmp_path):
+    made = make(tmp_path)
+    cut_to(made, 29)
+    for name in ("current", EVIDENCE):
+        (made.collection / name).unlink()
+    (shard, *_) = sorted(path.stem for path in (made.collection / "examined").glob("*.parquet"))
+    key = pq.read_table(made.collection / "examined" / f"{shard}.parquet")["key"][0].as_py()
+    said = call(
+        "review", made.collection, f"{shard}/{key}", "--action", "REMOVE", "--by", "a person", "--why", "seen by them"
+    )
+    assert said.code == 0, said.err
+    done = call("run", made.config, "--workers", 1)
+    assert done.code == 0, done.err
+    checked = verify(made, made.collection)
+    assert checked.code == 0, checked.err
+    found = json.loads((made.collection / "settled" / "0002" / "openings.json").read_bytes())
+    for entry in entries(made.collection):
+        if entry["kind"] == "review" and entry["settle"] == 2:
+            assert opens(entry["value"], found["review"])
+            return
+    raise AssertionError("the settle logged no reviews")
 
 
 def size_of(collection):
