@@ -5,6 +5,7 @@ A run resolves both once, into its plan; `cpu` with a stated precision is resolv
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 PRECISIONS = ("fp32", "bf16")
@@ -19,8 +20,8 @@ def resolve_device(requested: str) -> str:
     """
     if requested not in ("auto", *DEVICES):
         raise ValueError(f"device: expected auto, cpu or cuda, found '{requested}'")
-    if requested == "cpu":
-        return requested
+    if requested == "cpu" or (requested == "auto" and not _driver_loads()):
+        return "cpu"
     import torch  # noqa: PLC0415 - see above
 
     if torch.cuda.is_available():
@@ -31,6 +32,15 @@ def resolve_device(requested: str) -> str:
             "ask for cpu, or install a CUDA build of torch on a machine with a GPU"
         )
     return "cpu"
+
+
+def _driver_loads() -> bool:
+    """Say whether there is NVIDIA's driver: torch, a second to import, finds no CUDA device without it."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def resolve_precision(requested: str, device: str, cpu_info: Path = Path("/proc/cpuinfo")) -> str:

@@ -189,10 +189,11 @@ class OpenClipEmbedder:
     def _try_tower(self, what: str) -> None:
         """Embed one grey view: a tower that cannot is an error now, not a fault of every sample later.
 
-        torch.compile does its work here, at the first pass.
+        torch.compile does its work here, at the first pass. Without, one row alone will do: it is thrown away.
         """
+        grey = np.full((1, self._size, self._size, 3), 128, dtype=np.uint8)
         with _compiling(what) if self._compiled else nullcontext():
-            row = self.start(np.full((1, self._size, self._size, 3), 128, dtype=np.uint8))()
+            row = self.start(grey)() if self._compiled else _or_too_large(1, lambda: self._queue(grey)())
         if row.shape != (1, self._dims) or not np.isfinite(row).all():
             found = f"shape {row.shape}, finite: {bool(np.isfinite(row).all())}"
             raise WeightsError(
