@@ -182,7 +182,7 @@ def test_a_review_before_a_killed_settle_is_finished_leaves_its_openings_as_they
     (shard, *_) = sorted(path.stem for path in (made.collection / "examined").glob("*.parquet"))
     key = pq.read_table(made.collection / "examined" / f"{shard}.parquet")["key"][0].as_py()
     said = call(
-        "review", made.collection, f"{shard}/{key}", "--action", "REMOVE", "--by", "a person", "--why", "seen by them"
+        "review", made.collection, f"{shard}/{key}", "--action", "REMOVE", "--by", "a person", "--why", "seen"
     )
     assert said.code == 0, said.err
     done = call("run", made.config, "--workers", 1)
