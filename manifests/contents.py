@@ -2,6 +2,7 @@
 
 - Images come in member order: by extension, then place in the tar, as ingest sorts them.
 - A sample with one image has no digest over all: that image's own says all.
+- Where a release encoded images anew, what it holds of them is another column; the others are of the originals.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from manifests import schema
 from manifests.features import ShardFeatures, fixed_binary
 
 
 def digest_images(digests: Sequence[bytes]) -> bytes:
     """Return what stands for the SHA-256 of all images of a sample: SHA-256 over them, or the only one."""
     return hashlib.sha256(b"".join(digests)).digest() if len(digests) > 1 else digests[0]
+
+
+def contents_in_tar(manifest: pa.Table) -> list[bytes]:
+    """Return of each sample what stands for its images (`digest_images`) as the tar of the release holds them."""
+    names = [name for name in (schema.IN_TAR, "images_sha256", "sha256") if name in manifest.column_names]
+    return list(pc.coalesce(*(manifest[name] for name in names)).to_pylist())
 
 
 def images_sha256(index: NDArray[np.int32], digests: NDArray[np.uint8], samples: NDArray[np.int32]) -> pa.Array:

@@ -1,7 +1,8 @@
 """Holding what is about to be trained on against a manifest: nothing else may come in.
 
 Owns the comparison by content: a sample is in the manifest if the number of its images and the SHA-256 of them all
-(`contents.digest_images`) are. Leaves reading a release to `handover`.
+(`contents.digest_images`) are; of a release that encoded images anew, of these and not of the originals. Leaves
+reading a release to `handover`.
 
 - What is not in the manifest may be something that was removed: it is named by tar and position, never by its key.
 - A tar that is damaged, and a member that nobody judged, are refused: fail closed.
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests import schema
-from manifests.contents import digest_images
+from manifests.contents import contents_in_tar, digest_images
 from manifests.records import FilesError
 from manifests.tars import Member, index_tar, is_image, read_member
 
@@ -80,11 +81,10 @@ class KeptContents:
         parts = []
         for path in sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]:
             table = schema.read(path)
-            if not table.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
+            if not schema.is_manifest(table):
                 raise GuardError(f"{path}: not a manifest of a release")
-            columns = (table[name].to_pylist() for name in ("images_sha256", "sha256", "images", "key"))
-            contents = [_row(every or one, *rest) for every, one, *rest in zip(*columns, strict=True)]
-            parts.append(np.array(contents, "S40"))
+            columns = contents_in_tar(table), table["images"].to_pylist(), table["key"].to_pylist()
+            parts.append(np.array([_row(*row) for row in zip(*columns, strict=True)], "S40"))
         if not parts:
             raise GuardError(f"{manifest}: holds no manifest (*.parquet)")
         rows = np.concatenate(parts)

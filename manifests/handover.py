@@ -15,7 +15,7 @@ from pathlib import Path
 from manifests import schema
 from manifests.collection import Collection
 from manifests.commits import RecordError
-from manifests.contents import digest_images
+from manifests.contents import contents_in_tar, digest_images
 from manifests.lifetime import say_missing
 from manifests.records import FilesError, split_member_name
 from manifests.tars import is_image
@@ -27,7 +27,10 @@ class KeptSetError(FilesError):
 
 @dataclass(frozen=True, slots=True)
 class KeptSample:
-    """One kept sample: its KEY, content id, url, caption, and the bytes of its members by extension."""
+    """One kept sample: its KEY, content id, url, caption, and the bytes of its members by extension.
+
+    sha256: of the first image as it was judged, also where the members hold it encoded anew.
+    """
 
     key: str
     sha256: bytes
@@ -72,9 +75,9 @@ def _open_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
 
 def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
     table = schema.read(manifest)
-    if not table.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
+    if not schema.is_manifest(table):
         raise KeptSetError(f"{manifest}: not a manifest of a release")
-    rows = table.to_pylist()
+    rows, contents, anew = table.to_pylist(), contents_in_tar(table), schema.IN_TAR in table.column_names
     position = 0
     with tarfile.open(tar, mode="r:", encoding="utf-8", errors="strict") as archive:
         for key, group in groupby(archive, key=lambda info: split_member_name(info.name)[0]):
@@ -92,8 +95,8 @@ def _read_shard(manifest: Path, tar: Path) -> Iterator[KeptSample]:
                 members[extension] = file.read()
             images = [data for extension, data in sorted(members.items()) if is_image(extension, data)]
             digests = [hashlib.sha256(data).digest() for data in images]
-            judged = (row["images"], row["sha256"], row["images_sha256"] or row["sha256"])
-            if not digests or (len(digests), digests[0], digest_images(digests)) != judged:
+            known = (row["images"], contents[position], row["sha256"])
+            if not digests or (len(digests), digest_images(digests), known[2] if anew else digests[0]) != known:
                 raise KeptSetError(f"{tar}: sample number {position + 1} does not hold the image that was judged")
             yield KeptSample(f"{row['shard']}/{key}", row["sha256"], row["url"], row["caption"], members)
             position += 1

@@ -2,7 +2,7 @@
 
 Owns what a released tar looks like. Leaves to others which samples are kept.
 
-- Member bytes are copied unchanged and held against the digests that were judged.
+- Member bytes are held against the digests that were judged, and copied unchanged or encoded anew by the caller.
 - Headers are made new (name, size, mode 0644, no times, no owners): what hides in a source's headers or padding
   was judged by nobody and is not released.
 """
@@ -10,8 +10,9 @@ Owns what a released tar looks like. Leaves to others which samples are kept.
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,12 +29,16 @@ class SourceChangedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeptMember:
-    """A member to copy: its name, where its bytes lie in the source, and their judged SHA-256 if it was judged."""
+    """A member to copy: its name, where its bytes lie in the source, and their judged SHA-256 if it was judged.
+
+    encode: makes the bytes that are written of those that were judged; None: the same.
+    """
 
     name: str
     offset: int
     size: int
     sha256: bytes | None
+    encode: Callable[[bytes], bytes] | None = None
 
 
 def write_kept_shard(source: Path, members: Sequence[KeptMember], target: Path) -> FileDigest:
@@ -50,8 +55,10 @@ def write_kept_shard(source: Path, members: Sequence[KeptMember], target: Path) 
                 info.size = member.size
                 origin.seek(member.offset)
                 reader = _Checked(origin, member.size)
+                data = b"" if member.encode is None else reader.read()
                 try:
-                    archive.addfile(info, reader)
+                    if member.encode is None:
+                        archive.addfile(info, reader)
                 except OSError as error:
                     if "unexpected end of data" not in str(error):
                         raise
@@ -60,6 +67,10 @@ def write_kept_shard(source: Path, members: Sequence[KeptMember], target: Path) 
                     raise SourceChangedError(
                         f"{source}: an image is not the one that was judged; restore the shard"
                     )
+                if member.encode is not None:
+                    data = member.encode(data)
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
         file.seek(0)
         digest, size = hashlib.sha256(), 0
         while chunk := file.read(_CHUNK):

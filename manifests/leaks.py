@@ -205,6 +205,9 @@ def _manifest_leaks(
     rows = pc.index_in(more["index"], value_set=table["index"]).to_numpy()
     also = rows[images.find(_image_keys(more["sha256"], secret))[0]]
     found = np.union1d(images.find(_image_keys(table["sha256"], secret))[0], also)
+    if schema.IN_TAR in pq.read_schema(path).names:  # what was made of a kept image can be the bytes of another
+        made = _columns(path, [schema.IN_TAR])[schema.IN_TAR]
+        found = np.union1d(found, images.find(_image_keys(made, secret))[0])
     yield from _named(path, "has an image that is not kept elsewhere", found)
 
 

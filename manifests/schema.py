@@ -120,6 +120,9 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("caption", pa.string()),
     ]
 )
+# Where the tars hold images that were encoded anew: what stands for them there (`contents.digest_images`).
+IN_TAR = "sha256_in_tar"
+_MANIFESTS = (MANIFEST_SCHEMA, MANIFEST_SCHEMA.append(pa.field(IN_TAR, pa.binary(32))))
 
 
 CHANGES_SCHEMA = pa.schema(
@@ -131,6 +134,11 @@ CHANGES_SCHEMA = pa.schema(
         pa.field("after", pa.string()),
     ]
 )
+
+
+def is_manifest(table: pa.Table) -> bool:
+    """Say whether a table has the columns of a manifest, of images as they came or encoded anew."""
+    return table.schema.remove_metadata() in _MANIFESTS
 
 
 def stamp(schema: pa.Schema, *, plan: str, stamps: Sequence[str], **more: object) -> pa.Schema:

@@ -280,7 +280,7 @@ def _settled_problems(
         return
     manifest_path = release / "manifest" / settled.manifest.name
     manifest = schema.read(manifest_path, sha256=settled.manifest.sha256)
-    if not manifest.schema.remove_metadata().equals(schema.MANIFEST_SCHEMA):
+    if not schema.is_manifest(manifest):
         yield f"{manifest_path}: columns are not those of a manifest"
         return
     kept = table.filter(pa.compute.equal(table["action"], Action.KEEP.name))

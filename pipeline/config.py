@@ -24,6 +24,7 @@ from pipeline.input_config import InputConfig
 from pipeline.log_config import LogConfig, check_log
 from pipeline.metadata import MetadataColumn
 from pipeline.nightly_config import NightlyConfig, check_nightly
+from pipeline.release_config import ReleaseConfig
 from pipeline.remote_config import RemoteConfig, check_bucket
 
 THUMBNAIL = "thumbnail"
@@ -147,16 +148,6 @@ class SealedConfig:
     case_owner_contact: str = ""
     identities_at: tuple[Path, ...] = ()
     unsafe_preserve_bytes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseConfig:
-    """What a release holds, and when there is none."""
-
-    shards: bool = True
-    max_fault_share_shard: float = 0.10
-    max_fault_share_run: float = 0.02
-    accept_damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "radius64": (0, 31),
     "max_fault_share_shard": (0, 1),
     "max_fault_share_run": (0, 1),
+    "resize": (0, 65_500),
+    "quality": (1, 100),
     "threads": (1, 1024),
     "price_per_hour": (0, 1e6),
     **dict.fromkeys(("release_days", "restricted_days", "journal_days", "sealed_days"), (0, 36500)),

@@ -44,7 +44,8 @@ def describe(setup: Setup, *, workers: int) -> Iterator[str]:
         yield f"list       {item.id}@{item.version}: {item.purpose}, {item.entries} entries, radius {item.radius}"
     yield f"policy     {plan.decide.policy} ({plan.decide.policy_digest[:12]})"
     yield f"signals    {', '.join(plan.decide.signals)}"
-    yield f"release    tars {'yes' if plan.decide.shards else 'no'}; collection {setup.collection.root}"
+    tars = plan.decide.resize or "yes" if plan.decide.shards else "no"
+    yield f"release    tars {tars}; collection {setup.collection.root}"
     if not there:
         raise ConfigError("no shard is there to time")
     yield from _trial(setup, there[0], samples, workers)

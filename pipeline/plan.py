@@ -98,7 +98,7 @@ class ListPlan:
 
 @dataclass(frozen=True, slots=True)
 class DecidePlan:
-    """All that shapes a decision or a release, given features."""
+    """All that shapes a decision or a release, given features; resize: `ReleaseConfig.encoding`."""
 
     policy: str
     policy_digest: str
@@ -114,6 +114,12 @@ class DecidePlan:
     max_fault_share_shard: float
     max_fault_share_run: float
     accept_damaged: tuple[str, ...]
+    resize: str
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan as JSON values; as it always was where images stay as they came."""
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record if self.resize else {name: record[name] for name in record if name != "resize"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +139,13 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """Return `settled/N/plan.json`."""
-        decide = json.loads(json.dumps(asdict(self.decide)))
-        return {"schema": SCHEMA_VERSION, "examine": self.examine.record(), "decide": decide}
+        return {"schema": SCHEMA_VERSION, "examine": self.examine.record(), "decide": self.decide.record()}
 
 
 def make_plan(examine: ExaminePlan, decide: DecidePlan) -> Plan:
     """Bind the two plans to their digests."""
     examine_digest = digest_json(examine.record())
-    values = json.loads(json.dumps(asdict(decide)))
+    values = decide.record()
     judged = ("policy_digest", "lists", "max_near_hits_per_entry", "overrides")
     judge_digest = digest_json({name: values[name] for name in judged})
     decide_digest = digest_json({"examine": examine_digest, "decide": values})

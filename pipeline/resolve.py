@@ -260,6 +260,7 @@ def make_decide_plan(
         max_fault_share_shard=config.release.max_fault_share_shard,
         max_fault_share_run=config.release.max_fault_share_run,
         accept_damaged=config.release.accept_damaged,
+        resize=config.release.encoding,
     )
 
 

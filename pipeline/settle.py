@@ -32,7 +32,7 @@ from pipeline.config import MembersConfig
 from pipeline.errors import ConfigError
 from pipeline.hits import follow_rows
 from pipeline.ingest.shards import ShardSource
-from pipeline.kept_tars import write_tar
+from pipeline.kept_tars import Encode, write_tar
 from pipeline.plan import Plan
 from pipeline.reviews import review_marks
 from pipeline.spread import Keys, Spread, working, write_judged
@@ -46,7 +46,7 @@ NOT_MATCHED = frozenset({"embedding"})
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """All that settling shards needs; `release` is False when the bounds refuse one.
+    """All that settling shards needs; `release` is False when the bounds refuse one. encode: the images of tars.
 
     around, hides: what was found around seeds, and whether any sample of the collection is to be withheld.
     """
@@ -63,6 +63,7 @@ class Settler:
     around: Mapping[str, Sequence[tuple[int, int, bool]]]
     hides: bool
     reviews: Mapping[str, Action]
+    encode: Encode | None
 
     def own_marks(self, shard: str, features: ShardFeatures) -> RowMarks:
         """Return what people, and exact list hits nearby, lead to for the rows of a shard."""
@@ -194,8 +195,9 @@ def load_features(
     return decode_features(schema.read(path, sha256=commit.features.sha256, without=without))
 
 
-def _write_table(table: pa.Table, path: Path, settler: Settler, *, mode: int) -> FileDigest:
-    stamped = table.cast(schema.stamp(table.schema, plan=settler.plan.decide_digest, stamps=settler.plan.stamps))
+def _write_table(table: pa.Table, path: Path, settler: Settler, *, mode: int, **more: str) -> FileDigest:
+    plan = settler.plan
+    stamped = table.cast(schema.stamp(table.schema, plan=plan.decide_digest, stamps=plan.stamps, **more))
     data = schema.encode(stamped)
     durable.write(path, data, replace=True, mode=mode)
     return FileDigest.of(path.name, data)
@@ -216,9 +218,9 @@ def _write_release(
     for name in ("manifest", "shards") if settler.with_tars else ("manifest",):
         durable.make_folder(release / name)
         durable.sweep(release / name, settler.collection.files_of(shard))
-    tar = None
+    tar, in_tar, encoding = None, list[bytes](), settler.plan.decide.resize
     if settler.with_tars:
-        tar = write_tar(
+        tar, in_tar = write_tar(
             source,
             commit,
             features,
@@ -226,9 +228,13 @@ def _write_release(
             collection=settler.collection,
             number=settler.number,
             members=settler.members,
+            encoding=encoding,
+            encode=settler.encode,
         )
-    manifest = manifest_table(features, kept)
-    return _write_table(manifest, release / "manifest" / f"{shard}.parquet", settler, mode=0o644), tar
+    manifest, said = manifest_table(features, kept), {"resize": encoding} if encoding else {}
+    if encoding:
+        manifest = manifest.append_column(schema.IN_TAR, pa.array(in_tar, pa.binary(32)))
+    return _write_table(manifest, release / "manifest" / f"{shard}.parquet", settler, mode=0o644, **said), tar
 
 
 def manifest_table(features: ShardFeatures, kept: np.ndarray) -> pa.Table:

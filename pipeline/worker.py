@@ -36,6 +36,7 @@ from pipeline.examine import Examiner, examine_shard, retry_samples
 from pipeline.examiners import make_examiner
 from pipeline.executors.protocol import OnRows, Outcome, Task, WorkerOptions
 from pipeline.hits import decode_hits
+from pipeline.resize import open_encoder
 from pipeline.reviews import read_reviews
 from pipeline.settle import Settler, judge_shard, read_commit, settle_shard
 from pipeline.setup import Setup, load_setup
@@ -87,6 +88,7 @@ class Worker:
         if self._settling is None or self._settling_kind != task.kind:
             self._settling_kind = task.kind
             around = read_around(setup.collection, task.settle)
+            resizes = task.kind == "settle" and task.release and setup.plan.decide.resize
             self._settling = Settler(
                 setup.collection,
                 setup.plan,
@@ -100,6 +102,7 @@ class Worker:
                 around.found,
                 around.hides,
                 read_reviews(setup.collection),
+                self._stack.enter_context(open_encoder(setup)) if resizes else None,
             )
         return self._settling
 

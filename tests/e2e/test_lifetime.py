@@ -317,5 +317,6 @@ def test_every_stored_column_stands_in_the_table_of_data():
         *schema.examined_schema(shape).names,
         *schema.decision_schema(["<name>"]).names,
         *schema.MANIFEST_SCHEMA.names,
+        schema.IN_TAR,
     ]
     assert [name for name in columns if not re.search(rf"^\|.*`{re.escape(name)}`.*\|", DATA, re.MULTILINE)] == []
